@@ -1,0 +1,42 @@
+# The two commands of the README are `make run` and `make test`. Each installs what is missing first (.ci/setup).
+
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+CONFLUX := $(TARGET_DIR)/debug/conflux
+# For `conflux dev`: make run ARGS="--shards 3 --data-dir /tmp/federation"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test check fmt
+
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what the build needs (Debian; nothing where it is there)
+	@.ci/setup
+
+# Always the whole workspace: cargo unifies features over what it is asked to build, and building parts of it one by
+# one would compile shared dependencies more than once.
+build: setup ## compile the conflux binary
+	$(CARGO) build --workspace --locked --bin conflux
+
+run: build ## run a federation on this machine until Ctrl-C (ARGS="..." goes to conflux dev)
+	@exec $(CONFLUX) dev $(ARGS)
+
+test: build ## run every test; those in tests/ drive the real binary
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	  set -x; CONFLUX_BIN=$(CONFLUX) $(CARGO) nextest run --workspace --locked --no-fail-fast && \
+	  $(CARGO) test --workspace --locked --doc --quiet; \
+	else \
+	  set -x; CONFLUX_BIN=$(CONFLUX) $(CARGO) test --workspace --locked --no-fail-fast; \
+	fi
+
+check: ## fmt, clippy and rustdoc with warnings denied, licences; writes nothing
+	@.ci/setup check
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+	@.ci/licences
+
+fmt: ## format the code
+	$(CARGO) fmt --all

@@ -1,0 +1,340 @@
+//! `conflux config`: for users.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::{Context, bail};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use clap::{Args, Subcommand, ValueEnum};
+use conflux_common::{error::Code, headers};
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use super::{
+    Session, cell, instant, pages,
+    release::{ReleaseArgs, ShowArgs},
+    watch::WatchArgs,
+};
+use crate::{
+    client::Client,
+    failure::Failure,
+    output::{self, Output, Table},
+};
+
+/// What one request may hold (DESIGN section 6), and a little more, so that the service says how much is too much.
+const MAX_CONTENT: u64 = 4 << 20;
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Make a new config and release it; refused where it exists
+    #[command(after_help = "Example:\n  conflux config create shop/prod/app.yaml -f app.yaml --tag team-a")]
+    Create {
+        #[command(flatten)]
+        write: WriteArgs,
+        /// A tag (may be repeated)
+        #[arg(long = "tag")]
+        tags: Vec<String>,
+    },
+    /// Put a file: makes the config or adds a version, and releases it
+    #[command(after_help = "Examples:\n  conflux config put shop/prod/app.yaml -f app.yaml\n  \
+        jq .new < values.json | conflux config put shop/prod/values.json\n  \
+        conflux config put shop/prod/app.yaml -f app.yaml --if-match '\"1.17\"'")]
+    Put {
+        #[command(flatten)]
+        write: WriteArgs,
+        /// Only if its ETag is still this one (`config list -o json` shows it)
+        #[arg(long, value_name = "ETAG")]
+        if_match: Option<String>,
+    },
+    /// Fetch what is released to a client with these labels; the content goes to standard output as it is
+    #[command(after_help = "Examples:\n  conflux config get shop/prod/app.yaml > app.yaml\n  \
+        conflux config get shop/prod/app.yaml --label region=eu -o json\n\n\
+        With -o json the answer tells version, hash and revision; content that is no UTF-8 is in base64.")]
+    Get {
+        /// app/env/name
+        config: ConfigPath,
+        /// NAME=VALUE: a label of the client (may be repeated)
+        #[arg(long = "label", value_name = "LABEL")]
+        labels: Vec<Label>,
+        /// How current it must be
+        #[arg(long, value_enum)]
+        consistency: Option<Consistency>,
+        /// At least as new as this revision, as an answer showed it
+        #[arg(long)]
+        min_revision: Option<String>,
+        #[command(flatten)]
+        tenant: TenantArg,
+    },
+    /// List configs
+    List {
+        #[arg(long)]
+        app: Option<String>,
+        #[arg(long)]
+        env: Option<String>,
+        #[arg(long)]
+        name: Option<String>,
+        #[arg(long)]
+        tag: Option<String>,
+        #[command(flatten)]
+        tenant: TenantArg,
+    },
+    /// Delete a config with all its versions
+    #[command(after_help = "Example:\n  conflux config delete shop/prod/app.yaml")]
+    Delete {
+        /// app/env/name
+        config: ConfigPath,
+        #[command(flatten)]
+        tenant: TenantArg,
+    },
+    /// List a config's versions
+    Versions(ShowArgs),
+    /// List a config's release rules: who is served which version
+    Releases(ShowArgs),
+    /// Serve a version to clients with these labels, or to all others
+    #[command(after_help = "Examples:\n  conflux config release shop/prod/app.yaml --version 3\n  \
+        conflux config release shop/prod/app.yaml --version 4 --label region=eu --priority 10\n  \
+        conflux config release shop/prod/app.yaml --label region=eu --remove\n\n\
+        The rule with the same labels is replaced; without labels it is the default rule. Others stay.")]
+    Release(ReleaseArgs),
+    /// Print changes as they happen, until Ctrl-C
+    #[command(after_help = "Examples:\n  conflux config watch\n  conflux config watch shop/prod\n  \
+        conflux config watch shop/prod/app.yaml --label region=eu -o json\n\n\
+        A broken connection is taken up again where it ended: each change is printed once.")]
+    Watch(WatchArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct TenantArg {
+    /// The tenant [default: the profile's]
+    #[arg(long, env = "CONFLUX_TENANT")]
+    pub tenant: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct WriteArgs {
+    /// app/env/name
+    config: ConfigPath,
+    /// The content [default: standard input]
+    #[arg(long, short)]
+    file: Option<PathBuf>,
+    /// json, yaml, toml, plaintext or binary [default: by the end of the name, else as text or bytes]
+    #[arg(long)]
+    format: Option<String>,
+    /// What this version is for
+    #[arg(long)]
+    description: Option<String>,
+    /// Makes it safe to run this again: the same key has one effect
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    #[command(flatten)]
+    tenant: TenantArg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Consistency {
+    /// Any replica
+    Stale,
+    /// The leader's state
+    Leader,
+    /// After everything that was acknowledged before
+    Linearizable,
+}
+
+/// `app/env/name`
+#[derive(Debug, Clone)]
+pub struct ConfigPath {
+    app: String,
+    env: String,
+    name: String,
+}
+
+impl FromStr for ConfigPath {
+    type Err = anyhow::Error;
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let [app, env, name] = parts[..] else { bail!("app/env/name is expected, as in shop/prod/app.yaml") };
+        Ok(Self {
+            app: conflux_common::ids::AppName::new(app)?.to_string(),
+            env: conflux_common::ids::EnvName::new(env)?.to_string(),
+            name: conflux_common::ids::ConfigName::new(name)?.to_string(),
+        })
+    }
+}
+
+impl std::fmt::Display for ConfigPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}", self.app, self.env, self.name)
+    }
+}
+
+/// `region=eu`
+#[derive(Debug, Clone)]
+pub struct Label {
+    pub name: String,
+    pub value: String,
+}
+
+impl FromStr for Label {
+    type Err = anyhow::Error;
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let (name, value) = text.split_once('=').context("NAME=VALUE is expected")?;
+        Ok(Self { name: name.into(), value: value.into() })
+    }
+}
+
+pub async fn run(command: ConfigCommand, session: Session) -> anyhow::Result<()> {
+    match command {
+        ConfigCommand::Create { write, tags } => create(write, tags, &session).await,
+        ConfigCommand::Put { write, if_match } => put(write, if_match, &session).await,
+        ConfigCommand::Get { config, labels, consistency, min_revision, tenant } => {
+            let (client, tenant) = session.user(tenant.tenant.as_deref())?;
+            let path = ["api", "v1", "fetch", "config", &tenant, &config.app, &config.env, &config.name];
+            let level = consistency.and_then(|c| c.to_possible_value());
+            let mut query: Vec<(&str, &str)> = level.iter().map(|l| ("consistency", l.get_name())).collect();
+            query.extend(min_revision.as_deref().map(|revision| ("min_revision", revision)));
+            let mut call = client.call_with(Method::GET, &path, &query);
+            for label in labels {
+                call = call.header(format!("{}{}", headers::CLIENT_LABEL_PREFIX, label.name), label.value);
+            }
+            show_content(&client, call, session.output).await
+        }
+        ConfigCommand::List { app, env, name, tag, tenant } => {
+            let (client, tenant) = session.user(tenant.tenant.as_deref())?;
+            let filter = [("app", app), ("env", env), ("name", name), ("tag", tag)];
+            let filter: Vec<(&str, &str)> = filter.iter().filter_map(|(key, v)| Some((*key, v.as_deref()?))).collect();
+            let configs = list(&client, &tenant, &filter).await?;
+            session.output.list(table(&configs), json!({"configs": configs}))
+        }
+        ConfigCommand::Delete { config, tenant } => {
+            let (client, tenant) = session.user(tenant.tenant.as_deref())?;
+            let id = id_of(&client, &tenant, &config).await?;
+            let answer =
+                client.json(client.call(Method::DELETE, &["api", "v1", "mgt", &tenant, "configs", &id])).await?;
+            session.output.done(&format!("{config} is deleted"), answer)
+        }
+        ConfigCommand::Versions(args) => super::release::versions(args, &session).await,
+        ConfigCommand::Releases(args) => super::release::show(args, &session).await,
+        ConfigCommand::Release(args) => super::release::set(args, &session).await,
+        ConfigCommand::Watch(args) => super::watch::run(args, session).await,
+    }
+}
+
+async fn put(write: WriteArgs, if_match: Option<String>, session: &Session) -> anyhow::Result<()> {
+    let (client, tenant) = session.user(write.tenant.tenant.as_deref())?;
+    let c = &write.config;
+    let path = ["api", "v1", "tenants", &tenant, "apps", &c.app, "envs", &c.env, "configs", &c.name];
+    let options = [("description", &write.description), ("format", &write.format)];
+    let query: Vec<(&str, &str)> = options.into_iter().filter_map(|(key, v)| Some((key, v.as_deref()?))).collect();
+    let mut call = client.call_with(Method::PUT, &path, &query).body(content(write.file.as_deref())?);
+    if let Some(etag) = if_match {
+        call = call.header(http::header::IF_MATCH, etag);
+    }
+    written(&client, keyed(call, &write), &write.config, session.output).await
+}
+
+async fn create(write: WriteArgs, tags: Vec<String>, session: &Session) -> anyhow::Result<()> {
+    let (client, tenant) = session.user(write.tenant.tenant.as_deref())?;
+    let c = &write.config;
+    let mut body = json!({"app": c.app, "env": c.env, "name": c.name, "tags": tags});
+    // Bytes travel in JSON only if they are text; the service keeps them as they are either way.
+    match String::from_utf8(content(write.file.as_deref())?) {
+        Ok(text) => body["content"] = json!(text),
+        Err(bytes) => body["content_base64"] = json!(STANDARD.encode(bytes.as_bytes())),
+    }
+    for (key, value) in [("format", &write.format), ("description", &write.description)] {
+        if let Some(value) = value {
+            body[key] = json!(value);
+        }
+    }
+    let call = client.call(Method::POST, &["api", "v1", "mgt", &tenant, "configs"]).json(&body);
+    written(&client, keyed(call, &write), &write.config, session.output).await
+}
+
+fn keyed(call: RequestBuilder, write: &WriteArgs) -> RequestBuilder {
+    match &write.idempotency_key {
+        Some(key) => call.header(headers::IDEMPOTENCY_KEY, key),
+        None => call,
+    }
+}
+
+async fn written(client: &Client, call: RequestBuilder, path: &ConfigPath, output: Output) -> anyhow::Result<()> {
+    let answer = client.json(call).await?;
+    let text = format!("{path} is at version {}, revision {}", cell(&answer, "version"), cell(&answer, "revision"));
+    output.done(&text, answer)
+}
+
+/// The file, or standard input.
+fn content(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let stands_for = file.filter(|path| *path != Path::new("-"));
+    let mut source: Box<dyn Read> = match stands_for {
+        Some(path) => Box::new(std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?),
+        None => Box::new(std::io::stdin().lock()),
+    };
+    source.by_ref().take(MAX_CONTENT + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MAX_CONTENT {
+        bail!("the content has more than {MAX_CONTENT} bytes");
+    }
+    Ok(content)
+}
+
+async fn show_content(client: &Client, call: RequestBuilder, output: Output) -> anyhow::Result<()> {
+    let answer = client.send(call).await?;
+    let headers = answer.headers().clone();
+    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let content = answer.bytes().await.context("the answer broke off")?;
+    if output == Output::Table {
+        return output::bytes(&content);
+    }
+    let mut value = json!({
+        "version": header(headers::CONFIG_VERSION).and_then(|v| v.parse::<u64>().ok()),
+        "hash": header(headers::CONFIG_HASH),
+        "revision": header(headers::REVISION),
+        "age_ms": header(headers::AGE_MS).and_then(|v| v.parse::<u64>().ok()),
+        "etag": header("etag"),
+        "media_type": header("content-type"),
+        "request_id": header(headers::REQUEST_ID),
+    });
+    match std::str::from_utf8(&content) {
+        Ok(text) => value["content"] = json!(text),
+        Err(_) => value["content_base64"] = json!(STANDARD.encode(&content)),
+    }
+    output.done("", value)
+}
+
+async fn list(client: &Client, tenant: &str, filter: &[(&str, &str)]) -> anyhow::Result<Vec<Value>> {
+    pages(client, &["api", "v1", "mgt", tenant, "configs"], filter, "configs").await
+}
+
+/// A config is named by app, env and name; the management calls want its id.
+pub async fn id_of(client: &Client, tenant: &str, path: &ConfigPath) -> anyhow::Result<String> {
+    let filter = [("app", &*path.app), ("env", &*path.env), ("name", &*path.name)];
+    let found = list(client, tenant, &filter).await?;
+    match found.iter().find(|config| cell(config, "name") == path.name) {
+        Some(config) => Ok(cell(config, "id")),
+        None => {
+            let error = conflux_common::error::ApiError::new(Code::NotFound, format!("there is no config {path}"));
+            Err(Failure::Refused { status: 404, info: Box::new(error.to_body("").error) }.into())
+        }
+    }
+}
+
+fn table(configs: &[Value]) -> Table {
+    let mut table = Table::new(&["APP", "ENV", "NAME", "ID", "FORMAT", "LATEST", "UPDATED", "TAGS"]);
+    for c in configs {
+        table.row([
+            cell(c, "app"),
+            cell(c, "env"),
+            cell(c, "name"),
+            cell(c, "id"),
+            cell(c, "format"),
+            cell(c, "latest_version"),
+            instant(c, "updated_ms"),
+            cell(c, "tags"),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,171 @@
+//! The conflux binary: the services, a development federation, and the command line of operators and users.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod client;
+mod command;
+mod dev;
+mod failure;
+mod files;
+mod output;
+mod pki;
+mod profile;
+mod service;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    command::{Session, cluster::ShardCommand, config::ConfigCommand, key::KeyCommand, role::RoleCommand},
+    command::{profile::ProfileCommand, tenant::TenantCommand},
+    failure::{EXIT_CODES, Failure},
+    output::Output,
+    profile::Connection,
+    service::ServiceArgs,
+};
+
+/// A federated, sharded, multi-tenant configuration center
+#[derive(Debug, Parser)]
+#[command(name = "conflux", version, max_term_width = 110, after_help = EXIT_CODES)]
+struct Cli {
+    /// How commands answer
+    #[arg(long, short, global = true, value_enum, default_value_t)]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How a service is told its settings.
+macro_rules! service_help {
+    ($role:literal, $key:literal, $variable:literal) => {
+        concat!(
+            "Examples:\n  conflux ",
+            $role,
+            " --config /etc/conflux/",
+            $role,
+            ".toml --check\n  conflux ",
+            $role,
+            " --config /etc/conflux/",
+            $role,
+            ".toml --set ",
+            $key,
+            "\n\nEach setting may also come from the environment: ",
+            $variable,
+            ". Stops on SIGTERM.\nExit codes: 0 stopped, 1 failed, 2 the settings cannot be used."
+        )
+    };
+}
+
+const GATEWAY_HELP: &str = service_help!("gateway", "limits.deadline_ms=5000", "CONFLUX__LIMITS__DEADLINE_MS=5000");
+const PLACEMENT_HELP: &str =
+    service_help!("placement", "member.log.filter=debug", "CONFLUX__MEMBER__LOG__FILTER=debug");
+const SHARD_HELP: &str = service_help!("shard", "member.log.filter=debug", "CONFLUX__MEMBER__LOG__FILTER=debug");
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole federation on this machine, for development and tests
+    Dev(dev::DevArgs),
+    /// The federation's certificate authority
+    #[command(subcommand)]
+    Pki(pki::PkiCommand),
+    /// Configs of a tenant
+    Config(Called<ConfigCommand>),
+    /// Tenants (for operators)
+    Tenant(Called<TenantCommand>),
+    /// API keys (for operators)
+    Key(Called<KeyCommand>),
+    /// Roles of a tenant's keys (for operators)
+    Role(Called<RoleCommand>),
+    /// Run a gateway
+    #[command(after_help = GATEWAY_HELP)]
+    Gateway(ServiceArgs),
+    /// Run a member of placement
+    #[command(after_help = PLACEMENT_HELP)]
+    Placement(ServiceArgs),
+    /// Run a member of a shard group; or ask about the groups
+    #[command(after_help = SHARD_HELP, subcommand_negates_reqs = true, arg_required_else_help = true)]
+    Shard {
+        #[command(subcommand)]
+        command: Option<ShardCommand>,
+        #[command(flatten)]
+        service: Option<ServiceArgs>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// All groups, their members and leaders at a glance (for operators)
+    #[command(after_help = "Example:\n  conflux status --federation .conflux-dev/federation.json")]
+    Status {
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Stored connections
+    #[command(subcommand)]
+    Profile(ProfileCommand),
+    /// Write a completion script for a shell
+    #[command(after_help = "Examples:\n  conflux completion bash > /etc/bash_completion.d/conflux\n  \
+        conflux completion zsh > \"${fpath[1]}/_conflux\"\n  conflux completion fish > ~/.config/fish/completions/conflux.fish")]
+    Completion { shell: clap_complete::Shell },
+}
+
+/// A group of commands that share how to connect.
+#[derive(Debug, Args)]
+struct Called<C: Subcommand> {
+    #[command(subcommand)]
+    command: C,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Fails only if something has installed one before us.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            if !matches!(e.downcast_ref(), Some(Failure::Told(_))) {
+                eprintln!("conflux: {e:#}");
+            }
+            ExitCode::from(Failure::code_of(&e))
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let output = cli.output;
+    let session = |connection| Session { connection, output };
+    match cli.command {
+        Command::Pki(command) => pki::run(command, output),
+        Command::Profile(command) => command::profile::run(command, output),
+        Command::Completion { shell } => command::completion::run(shell),
+        Command::Dev(args) => runtime()?.block_on(dev::run(args)),
+        Command::Config(c) => runtime()?.block_on(command::config::run(c.command, session(c.connection))),
+        Command::Tenant(c) => runtime()?.block_on(command::tenant::run(c.command, session(c.connection))),
+        Command::Key(c) => runtime()?.block_on(command::key::run(c.command, session(c.connection))),
+        Command::Role(c) => runtime()?.block_on(command::role::run(c.command, session(c.connection))),
+        Command::Gateway(args) => service::run(args, service::gateway),
+        Command::Placement(args) => service::run(args, service::placement),
+        Command::Shard { command: Some(c), connection, .. } => {
+            runtime()?.block_on(command::cluster::shards(c, session(connection)))
+        }
+        Command::Shard { service: Some(args), .. } => service::run(args, service::shard),
+        Command::Shard { .. } => Err(Failure::Usage("--config FILE, or `conflux shard list`".into()).into()),
+        Command::Status { connection } => runtime()?.block_on(command::cluster::status(session(connection))),
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    /// A clash of arguments panics only when its command is used: this uses all of them.
+    #[test]
+    fn all_commands_can_be_parsed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,8 @@
+//! Logs and metrics of a process.
+
+mod health;
+mod logging;
+mod process;
+
+pub use health::{Readiness, install_metrics, serve_health, serve_health_on};
+pub use logging::start_logging;

@@ -1,0 +1,3 @@
+//! The lanes behind the door.
+
+pub mod unary;

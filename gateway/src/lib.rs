@@ -1,0 +1,30 @@
+//! The gateway: the door (pingora) and the lanes behind it. OVERVIEW.md says how a request flows.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+#![warn(missing_docs)]
+
+pub mod authenticate;
+pub mod budget;
+pub mod call;
+pub mod canonical;
+pub mod client_tls;
+pub mod directory;
+pub mod door;
+pub mod identity;
+pub mod lanes;
+pub mod listener;
+pub mod mirror;
+pub mod operator;
+pub mod placement;
+pub mod respond;
+pub mod routes;
+pub mod run;
+pub mod self_service;
+pub mod session_adapter;
+pub mod settings;
+pub mod strip;
+pub mod upstream;
+pub mod watch;
+
+pub use run::{RunError, run};
+pub use settings::GatewaySettings;

@@ -1,0 +1,258 @@
+//! The client port: accepts, caps, shakes hands, and gives each connection to pingora's HTTP machinery.
+//!
+//! pingora's own `Server` installs signal handlers and exits the process, and its listener has no cap on connections
+//! and a minute for a handshake. So the accept loop is ours; everything from the TLS stream on (HTTP/1.1, h2, framing
+//! checks, keep-alive, GOAWAY) is pingora's.
+
+mod framing;
+mod metered;
+
+use std::{os::fd::AsRawFd, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use http::Request;
+use pingora::{
+    apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
+    listeners::tls::Acceptor,
+    protocols::{
+        GetSocketDigest, SocketDigest, TcpKeepalive,
+        http::{
+            ServerSession,
+            v2::server::{H2Options, default_h2_options},
+        },
+        l4::{ext::set_tcp_keepalive, socket::SocketAddr, stream::Stream as TcpIo},
+    },
+    server::ShutdownWatch,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+};
+
+use self::metered::Metered;
+use crate::{
+    session_adapter::{self, Answer, RequestBody},
+    strip,
+};
+
+/// Bytes of an HTTP/1 head: what headers may have together, and a request line.
+const MAX_HEAD: i64 = (strip::MAX_HEADER_BYTES + 16 * 1024) as i64;
+/// How long an unreadable request is read on.
+const LAST_READ: Duration = Duration::from_secs(1);
+/// A client that vanished without a word is noticed by the kernel, also on a watch that has nothing to say.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(60),
+    interval: Duration::from_secs(15),
+    count: 4,
+    user_timeout: Duration::from_secs(60),
+};
+
+/// The listening socket's configuration for clients; swapped when the certificate changes.
+pub type ClientTls = Arc<ArcSwap<rustls::ServerConfig>>;
+
+/// What answers requests.
+#[async_trait]
+pub trait Service: Send + Sync + 'static {
+    /// Answers one request; dropped when its client goes away.
+    async fn answer(&self, request: Request<RequestBody>) -> Answer;
+}
+
+/// Bounds of the client port.
+#[derive(Debug, Clone)]
+pub struct ListenerLimits {
+    /// Open connections; further ones are closed at once, so that those who are inside go on.
+    pub max_connections: usize,
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// For the head of a request, from when its connection is ready for it: also how long a connection may be idle.
+    pub head: Duration,
+    /// h2 streams open on one connection.
+    pub max_streams: u32,
+    /// How long requests in flight may take to end after the shutdown began.
+    pub drain: Duration,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 8192,
+            handshake: Duration::from_secs(5),
+            head: Duration::from_secs(session_adapter::KEEPALIVE_SECONDS),
+            max_streams: 256,
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves until `shutdown` says true, then stops accepting, says goodbye on every connection (`Connection: close`,
+/// GOAWAY) and waits for what is in flight.
+pub async fn serve(
+    listener: TcpListener,
+    tls: ClientTls,
+    limits: ListenerLimits,
+    service: Arc<dyn Service>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let app = Arc::new(App { service, limits: limits.clone(), options: options(&limits) });
+    let slots = Arc::new(Semaphore::new(limits.max_connections));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = shutdown.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => match slots.clone().try_acquire_owned() {
+                Ok(slot) => {
+                    let tls = tls.load_full();
+                    tokio::spawn(connection(stream, tls, app.clone(), slot, shutdown.clone()));
+                }
+                Err(_) => metrics::counter!("conflux_gateway_connections_refused_total").increment(1),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                // Out of file descriptors: wait until someone leaves.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    let all = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
+    if tokio::time::timeout(limits.drain, slots.acquire_many(all)).await.is_err() {
+        tracing::warn!(seconds = limits.drain.as_secs(), "requests were still in flight when the drain ended");
+    }
+}
+
+fn options(limits: &ListenerLimits) -> HttpServerOptions {
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(limits.head);
+    options
+}
+
+async fn connection(
+    stream: TcpStream,
+    tls: Arc<rustls::ServerConfig>,
+    app: Arc<App>,
+    slot: OwnedSemaphorePermit,
+    shutdown: ShutdownWatch,
+) {
+    let _slot = slot;
+    let _ = stream.set_nodelay(true);
+    if let Err(error) = set_tcp_keepalive(&stream, &KEEPALIVE) {
+        tracing::debug!(%error, "TCP keep-alive cannot be set");
+    }
+    let peer = stream.peer_addr().ok();
+    let digest = socket_digest(&stream, peer);
+    let mut io = TcpIo::from(stream);
+    io.set_socket_digest(digest);
+    let acceptor = Acceptor::from_server_config(tls);
+    match tokio::time::timeout(app.limits.handshake, acceptor.tls_handshake(io)).await {
+        Ok(Ok(stream)) => {
+            app.process_new(Box::new(Metered::new(stream)), &shutdown).await;
+        }
+        Ok(Err(error)) => tracing::debug!(?peer, %error, "TLS handshake refused"),
+        Err(_) => tracing::debug!(?peer, "TLS handshake too slow"),
+    }
+}
+
+/// What pingora's own listener would note, so that requests know where they came from.
+fn socket_digest(stream: &TcpStream, peer: Option<std::net::SocketAddr>) -> SocketDigest {
+    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+    let _ = digest.peer_addr.set(peer.map(SocketAddr::Inet));
+    digest
+}
+
+struct App {
+    service: Arc<dyn Service>,
+    limits: ListenerLimits,
+    options: HttpServerOptions,
+}
+
+#[async_trait]
+impl HttpServerApp for App {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if !self.read_head(&mut session, shutdown).await {
+            return None;
+        }
+        let service = &self.service;
+        let keep_alive = !*shutdown.borrow();
+        session_adapter::serve(session, keep_alive, |request| service.answer(request)).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        let mut options = default_h2_options();
+        options.max_concurrent_streams(self.limits.max_streams);
+        // What one connection may make us hold before a service reads it.
+        options.initial_window_size(256 * 1024);
+        options.initial_connection_window_size(1 << 20);
+        // Streams that are opened and reset at once (rapid reset), or that we had to reset.
+        options.max_pending_accept_reset_streams(64);
+        options.max_local_error_reset_streams(Some(256));
+        options.max_concurrent_reset_streams(32);
+        Some(options)
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
+}
+
+impl App {
+    /// Whether there is a request to answer. One deadline for the whole head, since a client that sends a byte now and
+    /// then never meets a deadline for each read.
+    async fn read_head(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) -> bool {
+        let mut stopping = shutdown.clone();
+        if let Some(stream) = Metered::of(session) {
+            stream.allow(MAX_HEAD);
+        }
+        let read = tokio::select! {
+            read = tokio::time::timeout(self.limits.head, session.read_request()) => read,
+            // Nothing was asked on this connection: it may close.
+            _ = stopped(&mut stopping) => return false,
+        };
+        let too_large = Metered::of(session).is_some_and(Metered::is_exhausted);
+        if let Some(stream) = Metered::of(session) {
+            stream.allow_all();
+        }
+        match read {
+            Ok(Ok(got)) => {
+                let refusal = got.then(|| framing::refusal(session)).flatten();
+                let Some(why) = refusal else { return got };
+                tracing::debug!(why, "ambiguous request");
+                refuse(session, false).await;
+                false
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "unreadable request");
+                refuse(session, too_large).await;
+                false
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// Answers what is no request, and closes.
+async fn refuse(session: &mut ServerSession, too_large: bool) {
+    if crate::respond::unreadable(session, too_large).await.is_ok() {
+        let _ = tokio::time::timeout(LAST_READ, discard(session)).await;
+    }
+    session.shutdown().await;
+}
+
+/// Reads on a little, since closing while bytes are unread would take the answer with it.
+async fn discard(session: &mut ServerSession) {
+    if let ServerSession::H1(http1) = session {
+        while matches!(http1.idle().await, Ok(n) if n > 0) {}
+    }
+}
+
+/// Resolves a second after the shutdown began: whoever had begun to send a request then gets its answer.
+async fn stopped(shutdown: &mut ShutdownWatch) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}

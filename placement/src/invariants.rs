@@ -1,0 +1,98 @@
+//! What must hold of the rows, checked on those that a command touched. A failure stops the process: better no answer
+//! than a wrong one.
+
+use conflux_proto::{
+    internal::{KeyRecord, TenantRecord, TenantState},
+    store::{AnswerRecord, TenantRef},
+};
+use conflux_raft::{FatalError, Read, Tx};
+
+use crate::store::{
+    Key,
+    rows::{counters, exists, load},
+};
+
+/// Checks every row that `tx` set or removed.
+pub fn check(tx: &Tx<'_>) -> Result<(), String> {
+    for (key, value) in tx.touched() {
+        let Some(key) = Key::decode(key) else { return Err(format!("a key that no row has: {key:02x?}")) };
+        let held = holds(tx, &key, value.is_some()).map_err(|e| e.to_string())?;
+        held.map_err(|why| format!("{why} ({key:?})"))?;
+    }
+    Ok(())
+}
+
+type Held = Result<(), &'static str>;
+
+fn must(holds: bool, invariant: &'static str) -> Held {
+    if holds { Ok(()) } else { Err(invariant) }
+}
+
+fn holds(rows: &impl Read, key: &Key, there: bool) -> Result<Held, FatalError> {
+    match key {
+        Key::Counters | Key::Group(_) | Key::Role { .. } => Ok(Ok(())),
+        Key::Tenant(id) | Key::Pending(id) | Key::Tombstone(id) => tenant(rows, *id),
+        Key::TenantName(folded) => name(rows, folded),
+        Key::ApiKey(id) => api_key(rows, id),
+        Key::KeyOfTenant { key, .. } => api_key(rows, key),
+        Key::Answer { .. } => answer(rows, key),
+        Key::AnswerExpiry { expires_ms, principal, key } => {
+            let row = Key::Answer { principal: principal.clone(), key: key.clone() };
+            let record: Option<AnswerRecord> = load(rows, &row)?;
+            let same = record.is_some_and(|r| r.expires_ms == *expires_ms);
+            Ok(must(same == there, "an answer and the time of its end go together"))
+        }
+        Key::Change(seq) => change(rows, *seq, there),
+    }
+}
+
+fn tenant(rows: &impl Read, id: u64) -> Result<Held, FatalError> {
+    let pending = exists(rows, &Key::Pending(id))?;
+    let gone = exists(rows, &Key::Tombstone(id))?;
+    let Some(tenant) = load::<TenantRecord>(rows, &Key::Tenant(id))? else {
+        return Ok(must(!pending && gone, "of a tenant that is gone only the tombstone is left"));
+    };
+    let named: Option<TenantRef> = load(rows, &Key::TenantName(tenant.name.to_ascii_lowercase()))?;
+    let next = counters(rows)?.next_tenant_id;
+    let in_transit = match tenant.state() {
+        TenantState::Creating | TenantState::Deleting => true,
+        TenantState::Stable => false,
+        TenantState::Unspecified | TenantState::Gone => {
+            return Ok(Err("a live tenant is creating, stable or deleting"));
+        }
+    };
+    Ok(must(!gone, "a tenant id is never used again")
+        .and(must(tenant.id == id && id < next, "a tenant's id comes from the counter"))
+        .and(must(named.is_some_and(|n| n.id == id), "one live tenant has a name, whatever its case"))
+        .and(must(tenant.epoch >= 1 && tenant.incarnation >= 1, "epochs and incarnations begin with 1"))
+        .and(must(exists(rows, &Key::Group(tenant.shard.clone()))?, "a tenant's shard is known"))
+        .and(must(pending == in_transit, "the reconciler's work is what is being created or deleted")))
+}
+
+fn name(rows: &impl Read, folded: &str) -> Result<Held, FatalError> {
+    let Some(named) = load::<TenantRef>(rows, &Key::TenantName(folded.to_owned()))? else { return Ok(Ok(())) };
+    let tenant: Option<TenantRecord> = load(rows, &Key::Tenant(named.id))?;
+    Ok(must(tenant.is_some_and(|t| t.name.to_ascii_lowercase() == folded), "a name belongs to a live tenant"))
+}
+
+fn api_key(rows: &impl Read, id: &str) -> Result<Held, FatalError> {
+    let Some(key) = load::<KeyRecord>(rows, &Key::ApiKey(id.to_owned()))? else { return Ok(Ok(())) };
+    let listed = exists(rows, &Key::KeyOfTenant { tenant: key.tenant.clone(), key: id.to_owned() })?;
+    let owner = key.operator || exists(rows, &Key::TenantName(key.tenant.to_ascii_lowercase()))?;
+    Ok(must(listed, "each key is listed with its tenant")
+        .and(must(owner, "no key outlives its tenant"))
+        .and(must(key.operator == key.tenant.is_empty(), "a key is of one tenant or an operator's")))
+}
+
+fn answer(rows: &impl Read, key: &Key) -> Result<Held, FatalError> {
+    let Some(record) = load::<AnswerRecord>(rows, key)? else { return Ok(Ok(())) };
+    let Key::Answer { principal, key } = key.clone() else { return Ok(Ok(())) };
+    let expiry = Key::AnswerExpiry { expires_ms: record.expires_ms, principal, key };
+    Ok(must(exists(rows, &expiry)?, "an answer and the time of its end go together"))
+}
+
+fn change(rows: &impl Read, seq: u64, there: bool) -> Result<Held, FatalError> {
+    let counters = counters(rows)?;
+    let kept = counters.change_floor < seq && seq <= counters.change_seq;
+    Ok(must(kept == there, "the history is dense between its floor and the last change"))
+}

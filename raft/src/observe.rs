@@ -1,0 +1,111 @@
+//! Turns openraft's metrics into [`GroupStatus`], Prometheus series and failures.
+
+use std::{sync::Arc, time::Duration};
+
+use openraft::{ServerState, async_runtime::watch::WatchReceiver, errors::Fatal};
+use tokio::time::MissedTickBehavior;
+
+use crate::{
+    app::App,
+    error::FatalError,
+    replica::{Life, Member, Replica},
+    status::{GroupStatus, MemberStatus},
+};
+
+/// Indexes move all the time: they are told so often; elections and memberships at once.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// Runs until the replica stops.
+pub(crate) async fn run<A: App>(replica: Arc<Replica<A>>) {
+    let mut life = replica.watch_life();
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut member = replica.member();
+    // Kept over the rounds: a fresh receiver has seen nothing yet and would wake at once, round after round.
+    let mut server = member.as_ref().map(|m| m.raft.server_metrics());
+    loop {
+        if let Some(member) = &member {
+            tell(&replica, member);
+        }
+        let changed = async {
+            match &mut server {
+                Some(server) => server.changed().await.is_ok(),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = replica.stop.cancelled() => return,
+            _ = ticks.tick() => {}
+            lives = life.changed() => {
+                if lives.is_err() {
+                    return;
+                }
+                member = replica.member();
+                server = member.as_ref().map(|m| m.raft.server_metrics());
+            }
+            goes_on = changed => if !goes_on { server = None },
+        }
+    }
+}
+
+/// The last status: of a node that has stopped.
+pub(crate) fn stopped<A: App>(replica: &Replica<A>) {
+    replica.status.send_modify(|status| {
+        status.state = "stopped";
+        status.leader = None;
+    });
+}
+
+fn tell<A: App>(replica: &Replica<A>, member: &Member<A>) {
+    let all = member.raft.metrics().borrow_watched().clone();
+    if let Err(fatal) = &all.running_state
+        && !matches!(fatal, Fatal::Stopped)
+        && matches!(replica.life(), Life::Member(_))
+    {
+        replica.fail(FatalError(format!("consensus failed: {fatal}")));
+    }
+    replica.note_term(all.current_term);
+    let voters: std::collections::BTreeSet<u64> = all.membership_config.voter_ids().collect();
+    let matched = |id: &u64| all.replication.as_ref()?.get(id)?.as_ref().map(|at| at.index);
+    let members = all.membership_config.nodes().map(|(id, node)| MemberStatus {
+        node_id: *id,
+        member: node.member.clone(),
+        raft_address: node.raft_address.clone(),
+        service_address: node.service_address.clone(),
+        voter: voters.contains(id),
+        matched_index: matched(id),
+    });
+    let index = |id: &Option<crate::types::LogId>| id.as_ref().map_or(0, |id| id.index);
+    let status = GroupStatus {
+        node_id: member.id(),
+        state: match all.state {
+            ServerState::Leader => "leader",
+            ServerState::Candidate => "candidate",
+            ServerState::Follower => "follower",
+            ServerState::Shutdown => "stopped",
+            _ => "learner",
+        },
+        term: all.current_term,
+        leader: all.current_leader,
+        last_log_index: all.last_log_index.unwrap_or(0),
+        committed_index: index(&all.cluster_committed).max(index(&all.local_committed)),
+        applied_index: replica.applied(),
+        snapshot_index: index(&all.snapshot),
+        purged_index: index(&all.purged),
+        level: replica.state.level(),
+        membership_index: index(all.committed_membership_config.log_id()),
+        members: members.collect(),
+    };
+    replica.series.record(&status);
+    let age = replica.confirmations.lock().age(status.applied_index, std::time::Instant::now());
+    replica.series.load(replica.in_flight(), age);
+    replica.status.send_if_modified(|old| {
+        let changed = *old != status;
+        if old.leader != status.leader {
+            replica.series.leader_changed();
+            tracing::info!(leader = ?status.leader, term = status.term, "the leader changed");
+        }
+        *old = status;
+        changed
+    });
+}

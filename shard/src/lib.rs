@@ -1,0 +1,26 @@
+//! A shard group: whole tenants with their configuration, versions, releases and event history.
+//!
+//! `OVERVIEW.md` beside this crate is the page to read first. The domain is pure: [`machine`] applies commands to the
+//! rows of [`store`], [`query`] reads them, [`mod@format`] checks content before it is proposed. Around it stand what
+//! this process serves ([`serve`]), the [`feed`] of changes to gateways, and [`ownership`], which follows placement.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+#![warn(missing_docs)]
+
+pub mod feed;
+pub mod format;
+pub mod machine;
+pub mod ownership;
+mod propose;
+pub mod query;
+mod report;
+mod run;
+pub mod serve;
+mod settings;
+mod shard;
+pub mod store;
+mod upkeep;
+
+pub use run::{RunError, run};
+pub use settings::ShardSettings;
+pub use shard::{Node, Shard};

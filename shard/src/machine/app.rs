@@ -1,0 +1,144 @@
+//! The order in which every command is checked and applied.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use conflux_common::error::ApiError;
+use conflux_common::ids::{Epoch, Incarnation, Revision, TenantId};
+use conflux_proto::{
+    internal::FeedEvent,
+    log::{ShardCommand, shard_answer, shard_command::Op},
+    v1::WriteResponse,
+};
+use conflux_raft::{App, Applied, Entry, FatalError, Tx, View};
+use prost::Message;
+
+use super::{
+    change::Change,
+    create_config, create_version, delete_config, expire, invariants, lifecycle,
+    notice::{ChangeSink, Notice},
+    put_config, remembered, set_releases,
+    stop::{Stop, encode, is_final, refusal},
+};
+use crate::{query, store::tenant};
+
+/// The state machine of a shard group.
+pub struct Machine {
+    sink: Arc<dyn ChangeSink>,
+}
+
+impl Machine {
+    /// Tells `sink` what is committed.
+    pub fn new(sink: Arc<dyn ChangeSink>) -> Self {
+        Self { sink }
+    }
+}
+
+type Done = (Bytes, Vec<Notice>);
+
+impl App for Machine {
+    type Notice = Notice;
+
+    const LEVEL: u32 = 1;
+
+    fn apply(&self, entry: &Entry<'_>, tx: &mut Tx<'_>) -> Result<Applied<Notice>, FatalError> {
+        let (answer, notices) = apply(entry, tx)?;
+        Ok(Applied { answer, notices })
+    }
+
+    fn committed(&self, notices: Vec<Notice>) {
+        self.sink.committed(notices);
+    }
+
+    fn replaced(&self, _view: &View<'_>) {
+        self.sink.replaced();
+    }
+
+    fn check(&self, tx: &Tx<'_>) -> Result<(), String> {
+        invariants::check(tx)
+    }
+}
+
+fn apply(entry: &Entry<'_>, tx: &mut Tx<'_>) -> Result<Done, FatalError> {
+    let unknown =
+        |why: String| FatalError(format!("log entry {}: {why}; this binary is older than the log", entry.index));
+    let command = ShardCommand::decode(entry.command).map_err(|e| unknown(e.to_string()))?;
+    // Applied as nothing, it would make this replica differ from the others without a word.
+    let op = command.op.as_ref().ok_or_else(|| unknown("an unknown command".into()))?;
+    let now = entry.stamp_ms;
+    let own_part = match op {
+        Op::Activate(op) => lifecycle::activate(tx, &command, op),
+        Op::DeleteTenant(_) => lifecycle::delete_tenant(tx, &command),
+        Op::SweepTenant(op) => lifecycle::sweep_tenant(tx, &command, op),
+        Op::Expire(op) => expire::expire(tx, &command, op, now),
+        op => return write(tx, &command, op, now),
+    };
+    match own_part {
+        Ok((answer, notices)) => Ok((encode(shard_answer::Result::Tenant(answer)), notices)),
+        Err(Stop::Refused(error)) => Ok((encode(refusal(&error)), Vec::new())),
+        Err(Stop::Fatal(e)) => Err(e),
+    }
+}
+
+/// A user's write: ownership, then what was answered to the same key before, then the condition and the operation (in the
+/// operation's own file), then one revision for the whole, and the answer under the key.
+fn write(tx: &mut Tx<'_>, command: &ShardCommand, op: &Op, now_ms: u64) -> Result<Done, FatalError> {
+    let refused = |error: &ApiError| Ok((encode(refusal(error)), Vec::new()));
+
+    // First of all: a tenant that is elsewhere answers nothing, not even what it answered once.
+    let row = match query::check_owner(tx, TenantId(command.tenant_id), Epoch(command.epoch)).map_err(Stop::from) {
+        Ok(row) => row,
+        Err(Stop::Refused(error)) => return refused(&error),
+        Err(Stop::Fatal(e)) => return Err(e),
+    };
+
+    // Before the condition: the second time, the first time's own change has made it fail.
+    let slot = match remembered::look_up(tx, command, &row, now_ms) {
+        Ok(remembered::Found::Answer(answer)) => return Ok((answer, Vec::new())),
+        Ok(remembered::Found::Slot(slot)) => slot,
+        Err(Stop::Refused(error)) => return refused(&error),
+        Err(Stop::Fatal(e)) => return Err(e),
+    };
+
+    let before = row.clone();
+    let mut change = Change::new(tx, row, command, now_ms);
+    let outcome = perform(&mut change, op);
+    let Change { tenant: changed, events, .. } = change;
+    // A refusal leaves the row as it was, however far the operation came.
+    let (mut row, answer, remember) = match outcome {
+        Ok(answer) => (changed, encode(shard_answer::Result::Write(answer)), true),
+        Err(Stop::Refused(error)) => (before.clone(), encode(refusal(&error)), is_final(&error)),
+        Err(Stop::Fatal(e)) => return Err(e),
+    };
+    if let Some(slot) = slot.filter(|_| remember) {
+        slot.remember(tx, &mut row, answer.clone());
+    }
+    if row != before {
+        tenant::put(tx, &row);
+    }
+    let notice = (row.revision > before.revision).then(|| revision_notice(&row, events));
+    Ok((answer, notice.into_iter().collect()))
+}
+
+fn perform(change: &mut Change<'_, '_>, op: &Op) -> Result<WriteResponse, Stop> {
+    match op {
+        Op::PutConfig(op) => put_config::put_config(change, op),
+        Op::CreateConfig(op) => create_config::create_config(change, op),
+        Op::CreateVersion(op) => create_version::create_version(change, op),
+        Op::SetReleases(op) => set_releases::set_releases(change, op),
+        Op::DeleteConfig(op) => delete_config::delete_config(change, op),
+        Op::Activate(_) | Op::DeleteTenant(_) | Op::SweepTenant(_) | Op::Expire(_) => {
+            Err(Stop::Fatal(FatalError("an owner's command among users' writes".into())))
+        }
+    }
+}
+
+fn revision_notice(row: &conflux_proto::store::Tenant, events: Vec<FeedEvent>) -> Notice {
+    Notice::Revision {
+        tenant_id: TenantId(row.id),
+        epoch: Epoch(row.epoch),
+        incarnation: Incarnation(row.incarnation),
+        revision: Revision(row.revision),
+        events,
+    }
+}

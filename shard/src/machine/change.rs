@@ -1,0 +1,167 @@
+//! A user's write under way: what every operation needs, and the steps that several share.
+
+use conflux_common::ids::ConfigId;
+use conflux_proto::{internal::FeedEvent, log::ShardCommand, store, v1};
+use conflux_raft::{FatalError, Tx};
+
+use super::{
+    input::NewVersion,
+    limits,
+    stop::{Stop, quota},
+};
+use crate::{
+    query,
+    store::{config, content, event, version},
+};
+
+/// A user's write under way. Operations check everything before they write: a refusal must find nothing written.
+pub(super) struct Change<'c, 'tx> {
+    /// The rows.
+    pub tx: &'c mut Tx<'tx>,
+    /// The tenant's row, written back at the end.
+    pub tenant: store::Tenant,
+    /// Who asked, and under which condition.
+    pub command: &'c ShardCommand,
+    /// Group time.
+    pub now_ms: u64,
+    /// What the followers are told.
+    pub events: Vec<FeedEvent>,
+}
+
+/// What happened to a config, as the event says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Created,
+    Versioned,
+    Released,
+    Deleted,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Kind::Created => "created",
+            Kind::Versioned => "versioned",
+            Kind::Released => "released",
+            Kind::Deleted => "deleted",
+        }
+    }
+}
+
+impl<'c, 'tx> Change<'c, 'tx> {
+    /// Begins a write to this tenant.
+    pub fn new(tx: &'c mut Tx<'tx>, tenant: store::Tenant, command: &'c ShardCommand, now_ms: u64) -> Self {
+        Self { tx, tenant, command, now_ms, events: Vec::new() }
+    }
+
+    /// The config with this id; NOT_FOUND otherwise.
+    pub fn config(&self, id: u64) -> Result<store::Config, Stop> {
+        Ok(query::get_config(&*self.tx, &self.tenant, ConfigId(id))?)
+    }
+
+    /// A config that is not stored yet, with the next id.
+    pub fn new_config(&mut self, app: &str, env: &str, name: &str, format: &str) -> Result<store::Config, Stop> {
+        if self.tenant.configs >= limits::MAX_CONFIGS {
+            return Err(quota("configs", limits::MAX_CONFIGS, "configs in a tenant"));
+        }
+        self.tenant.configs += 1;
+        self.tenant.next_config_id += 1;
+        Ok(store::Config {
+            id: self.tenant.next_config_id,
+            app: app.to_owned(),
+            env: env.to_owned(),
+            name: name.to_owned(),
+            format: format.to_owned(),
+            created_ms: self.now_ms,
+            created_by: self.command.principal.clone(),
+            ..Default::default()
+        })
+    }
+
+    /// Adds the version and makes it the config's latest. The content must have been checked.
+    pub fn add_version(&mut self, config: &mut store::Config, new: &NewVersion<'_>) -> Result<(), Stop> {
+        if config.latest_version >= limits::MAX_VERSIONS {
+            return Err(quota("versions", limits::MAX_VERSIONS, "versions of a config"));
+        }
+        let number = config.latest_version + 1;
+        content::acquire(self.tx, self.tenant.id, new.sha256, new.content)?;
+        let row = store::Version {
+            number,
+            sha256: new.sha256.clone(),
+            format: new.format.to_owned(),
+            description: new.description.to_owned(),
+            created_by: self.command.principal.clone(),
+            created_ms: self.now_ms,
+            size: new.content.len() as u64,
+            media_type: new.media_type.to_owned(),
+        };
+        version::put(self.tx, self.tenant.id, config.id, &row);
+        config.latest_version = number;
+        Ok(())
+    }
+
+    /// Gives the write its revision: the config's row (none for a deletion, which removes it itself), the event, the answer.
+    pub fn commit(
+        &mut self,
+        kind: Kind,
+        mut config: store::Config,
+        rules_before: Vec<v1::ReleaseRule>,
+        version: u64,
+        sha256: &[u8],
+    ) -> Result<v1::WriteResponse, FatalError> {
+        let revision = self.tenant.revision + 1;
+        self.tenant.revision = revision;
+        config.revision = revision;
+        config.updated_ms = self.now_ms;
+        if kind != Kind::Deleted {
+            config::put(self.tx, self.tenant.id, &config, kind == Kind::Created);
+        }
+        let event = v1::Event {
+            revision,
+            time_ms: self.now_ms,
+            r#type: kind.name().to_owned(),
+            app: config.app.clone(),
+            env: config.env.clone(),
+            name: config.name.clone(),
+            config_id: ConfigId(config.id).to_string(),
+            version,
+            hash: query::shown_hash(sha256),
+        };
+        let stored = store::StoredEvent { event: Some(event), rules_before, rules_after: config.rules.clone() };
+        event::put(self.tx, self.tenant.id, revision, &stored);
+        self.events.push(query::feed_event(stored));
+        Ok(self.answer(&config, version, sha256, kind == Kind::Created, kind != Kind::Deleted))
+    }
+
+    /// The answer of a write that left the config as it is: nothing to do.
+    pub fn unchanged(&self, config: &store::Config, version: u64, sha256: &[u8]) -> v1::WriteResponse {
+        self.answer(config, version, sha256, false, true)
+    }
+
+    fn answer(
+        &self,
+        config: &store::Config,
+        version: u64,
+        sha256: &[u8],
+        created: bool,
+        exists: bool,
+    ) -> v1::WriteResponse {
+        v1::WriteResponse {
+            config_id: ConfigId(config.id).to_string(),
+            version,
+            revision: query::mark(&self.tenant, config.revision).to_string(),
+            etag: if exists { query::etag(&self.tenant, config.revision) } else { String::new() },
+            created,
+            hash: query::shown_hash(sha256),
+            epoch: self.tenant.epoch,
+        }
+    }
+}
+
+/// The rule that serves clients without labels: of those without labels and share, the one that wins.
+pub(super) fn default_rule(rules: &[v1::ReleaseRule]) -> Option<usize> {
+    let plain = |r: &v1::ReleaseRule| r.labels.is_empty() && r.percentage.is_none();
+    let candidates = rules.iter().enumerate().filter(|(_, r)| plain(r));
+    // `max_by_key` takes the last of equals; equal ones are refused by `release::validate`.
+    candidates.max_by_key(|(_, r)| r.priority).map(|(i, _)| i)
+}

@@ -1,0 +1,65 @@
+//! Expire: what time has made superfluous. Logged by the leader while something is due (`query::due`).
+
+use conflux_common::ids::{Epoch, TenantId};
+use conflux_proto::log::{self, ShardCommand, TenantAnswer};
+use conflux_raft::{FatalError, Tx};
+
+use super::{delete_config::delete_versions, lifecycle::rows_of, limits, notice::Notice, stop::Stop};
+use crate::{
+    query,
+    store::{event, idempotency, leftover, tenant},
+};
+
+/// Removes, in this order and within the bound of rows: answers whose time has come by group time, events beyond those that
+/// are kept, versions of deleted configs. No revision: nobody can tell but by the floor of the history.
+pub(super) fn expire(
+    tx: &mut Tx<'_>,
+    command: &ShardCommand,
+    op: &log::Expire,
+    now_ms: u64,
+) -> Result<(TenantAnswer, Vec<Notice>), Stop> {
+    let mut row = query::check_owner(tx, TenantId(command.tenant_id), Epoch(command.epoch))?;
+    let before = row.clone();
+    let max = rows_of(op.max_rows);
+    let mut left = max;
+
+    for (expires_ms, scope) in idempotency::expired(tx, row.id, now_ms, left)? {
+        idempotency::delete(tx, row.id, scope, expires_ms);
+        row.idempotency_records = row.idempotency_records.saturating_sub(1);
+        left -= 1;
+    }
+    let beyond = (row.revision - row.event_floor).saturating_sub(limits::RETAINED_EVENTS);
+    for _ in 0..beyond.min(left as u64) {
+        row.event_floor += 1;
+        event::delete(tx, row.id, row.event_floor);
+        left -= 1;
+    }
+    left -= finish_deletions(tx, row.id, left)?;
+
+    if row != before {
+        tenant::put(tx, &row);
+    }
+    let answer = TenantAnswer {
+        state: row.state.clone(),
+        epoch: row.epoch,
+        more: left == 0,
+        rows: u32::try_from(max - left).unwrap_or(u32::MAX),
+    };
+    Ok((answer, Vec::new()))
+}
+
+/// Deletes versions of deleted configs; answers how many rows it took of the bound.
+fn finish_deletions(tx: &mut Tx<'_>, tenant: u64, max: usize) -> Result<usize, FatalError> {
+    let mut taken = 0;
+    while taken < max {
+        let Some(config) = leftover::first(tx, tenant)? else { break };
+        let room = max - taken;
+        let gone = delete_versions(tx, tenant, config, room)?;
+        taken += gone;
+        if gone < room {
+            leftover::delete(tx, tenant, config);
+            taken += 1;
+        }
+    }
+    Ok(taken)
+}

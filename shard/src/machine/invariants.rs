@@ -1,0 +1,189 @@
+//! What must hold of the rows, each named once. Checked on the rows that a command touched.
+
+use std::ops::ControlFlow;
+
+use conflux_proto::store;
+use conflux_raft::{FatalError, Read, Tx};
+use sha2::{Digest, Sha256};
+
+use super::notice::TenantState;
+use crate::{
+    query,
+    store::{
+        config, content, event, idempotency,
+        keys::{Family, Key},
+        scan, tenant, version,
+    },
+};
+
+/// Checks what must hold of every row that this command touched; the text names what fails.
+pub(super) fn check(tx: &Tx<'_>) -> Result<(), String> {
+    let fatal = |e: FatalError| e.to_string();
+    for (key, value) in tx.touched() {
+        let key = Key::decode(key).map_err(|e| e.to_string())?;
+        if !matches!(key, Key::Tenant { .. }) && going(tx, key.tenant()).map_err(fatal)? {
+            continue;
+        }
+        let broken = match (key, value.is_some()) {
+            (Key::Tenant { tenant }, true) => tenant_row(tx, tenant).map_err(fatal)?,
+            (Key::Config { tenant, config }, true) => config_row(tx, tenant, config).map_err(fatal)?,
+            (Key::ConfigName { tenant, app, env, name }, set) => {
+                let led = if set { name_row(tx, tenant, [app, env, name]).map_err(fatal)? } else { None };
+                led.or(count_of_names(tx, tenant).map_err(fatal)?)
+            }
+            (Key::Version { tenant, config, number }, true) => {
+                version_row(tx, tenant, config, number).map_err(fatal)?
+            }
+            (Key::Version { tenant, config, number }, false) => {
+                gone_version(tx, tenant, config, number).map_err(fatal)?
+            }
+            (Key::Leftover { tenant, config }, true) => leftover_row(tx, tenant, config).map_err(fatal)?,
+            (Key::Content { tenant, sha256 } | Key::ContentReferences { tenant, sha256 }, _) => {
+                content_rows(tx, tenant, sha256).map_err(fatal)?
+            }
+            (Key::Idempotency { tenant, scope }, true) => key_row(tx, tenant, scope).map_err(fatal)?,
+            _ => None,
+        };
+        if let Some(why) = broken {
+            return Err(format!("{key:?}: {why}"));
+        }
+    }
+    Ok(())
+}
+
+/// The rows of a tenant that is being deleted go in the order of their keys: they agree no more.
+fn going(rows: &dyn Read, tenant: u64) -> Result<bool, FatalError> {
+    let row = tenant::get(rows, tenant)?;
+    Ok(row.is_none_or(|row| query::state_of(&row) != Some(TenantState::Active)))
+}
+
+type Broken = Result<Option<&'static str>, FatalError>;
+
+/// The revision counter is dense, and the history holds exactly the revisions above its floor.
+fn tenant_row(rows: &dyn Read, id: u64) -> Broken {
+    let Some(row) = tenant::get(rows, id)? else { return Ok(Some("gone")) };
+    match query::state_of(&row) {
+        None => return Ok(Some("a state that does not exist")),
+        Some(TenantState::Active) => {}
+        Some(TenantState::Deleting) => return Ok(None),
+        Some(TenantState::Deleted) => return only_tombstone(rows, id),
+    }
+    if row.event_floor > row.revision {
+        return Ok(Some("the history begins after the present revision"));
+    }
+    let edge = |forward| -> Result<Option<u64>, FatalError> {
+        let mut found = None;
+        scan(rows, Family::Event.tenant_range(id), forward, |key, _| {
+            if let Key::Event { revision, .. } = key {
+                found = Some(revision);
+            }
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(found)
+    };
+    let expected = (row.revision > row.event_floor).then_some((row.event_floor + 1, row.revision));
+    if edge(true)?.zip(edge(false)?) != expected {
+        return Ok(Some("the history does not hold exactly the revisions above its floor"));
+    }
+    Ok(None)
+}
+
+/// Nothing of a deleted tenant is left but its tombstone.
+fn only_tombstone(rows: &dyn Read, id: u64) -> Broken {
+    let mut left = false;
+    for family in Family::ALL.into_iter().filter(|f| *f != Family::Tenant) {
+        scan(rows, family.tenant_range(id), true, |_, _| {
+            left = true;
+            Ok(ControlFlow::Break(()))
+        })?;
+    }
+    Ok(left.then_some("rows are left of a deleted tenant"))
+}
+
+/// Every rule's version exists, the latest too, the name leads to the config, and its last change has happened.
+fn config_row(rows: &dyn Read, tenant: u64, id: u64) -> Broken {
+    let Some(row) = config::get(rows, tenant, id)? else { return Ok(Some("gone")) };
+    let numbers = row.rules.iter().map(|r| r.version).chain((row.latest_version > 0).then_some(row.latest_version));
+    for number in numbers {
+        if version::get(rows, tenant, id, number)?.is_none() {
+            return Ok(Some("a rule or the latest version points at a version that does not exist"));
+        }
+    }
+    if version::get(rows, tenant, id, row.latest_version + 1)?.is_some() {
+        return Ok(Some("there is a version after the latest"));
+    }
+    if config::id_of(rows, tenant, &row.app, &row.env, &row.name)? != Some(id) {
+        return Ok(Some("its name does not lead to it"));
+    }
+    let owner = tenant::get(rows, tenant)?.unwrap_or_default();
+    if row.revision == 0 || row.revision > owner.revision || row.id > owner.next_config_id {
+        return Ok(Some("its revision or id was never given out"));
+    }
+    let mut told = false;
+    event::each(rows, tenant, row.revision - 1, row.revision, |_, stored, _| {
+        told = stored.event.is_some_and(|e| e.name == row.name) && stored.rules_after == row.rules;
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok((!told).then_some("the event of its last change is missing or tells otherwise"))
+}
+
+/// Every name is counted.
+fn count_of_names(rows: &dyn Read, tenant: u64) -> Broken {
+    let mut names = 0;
+    config::each_name(rows, tenant, None, None, None, |_, _, _, _| {
+        names += 1;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let counted = tenant::get(rows, tenant)?.unwrap_or_default().configs;
+    Ok((names != counted).then_some("the count of configs is not that of their names"))
+}
+
+/// A name leads to a config of that name.
+fn name_row(rows: &dyn Read, tenant: u64, names: [&str; 3]) -> Broken {
+    let [app, env, name] = names;
+    let row = config::by_name(rows, tenant, app, env, name)?;
+    let same = |row: &store::Config| [row.app.as_str(), &row.env, &row.name] == names;
+    Ok((!row.as_ref().is_some_and(same)).then_some("does not lead to a config of this name"))
+}
+
+/// A version's content is there and has its size.
+fn version_row(rows: &dyn Read, tenant: u64, config: u64, number: u64) -> Broken {
+    let Some(row) = version::get(rows, tenant, config, number)? else { return Ok(Some("gone")) };
+    match content::get(rows, tenant, &row.sha256)? {
+        Some(data) if data.len() as u64 == row.size => Ok(None),
+        Some(_) => Ok(Some("its content has another size")),
+        None => Ok(Some("its content is missing")),
+    }
+}
+
+/// A version that is served, or the latest, does not go while its config is there.
+fn gone_version(rows: &dyn Read, tenant: u64, config: u64, number: u64) -> Broken {
+    let Some(row) = config::get(rows, tenant, config)? else { return Ok(None) };
+    let used = row.latest_version == number || row.rules.iter().any(|r| r.version == number);
+    Ok(used.then_some("a version went that its config still points at"))
+}
+
+/// Versions are left over of no config that can be seen.
+fn leftover_row(rows: &dyn Read, tenant: u64, config: u64) -> Broken {
+    Ok(config::get(rows, tenant, config)?.is_some().then_some("its config is still there"))
+}
+
+/// A content is there exactly while it is referred to, and is what its hash says.
+fn content_rows(rows: &dyn Read, tenant: u64, sha256: [u8; 32]) -> Broken {
+    let count = content::references(rows, tenant, &sha256)?;
+    match content::get(rows, tenant, &sha256)? {
+        None if count == 0 => Ok(None),
+        Some(data) if count > 0 => {
+            let hash: [u8; 32] = Sha256::digest(&data).into();
+            Ok((hash != sha256).then_some("the content is not what its hash says"))
+        }
+        _ => Ok(Some("content and references do not agree")),
+    }
+}
+
+/// A remembered answer will be forgotten.
+fn key_row(rows: &dyn Read, tenant: u64, scope: [u8; 32]) -> Broken {
+    let Some(row) = idempotency::get(rows, tenant, scope)? else { return Ok(Some("gone")) };
+    let index = Key::IdempotencyExpiry { tenant, expires_ms: row.expires_ms, scope }.encode();
+    Ok(rows.get(&index)?.is_none().then_some("nothing says when it is forgotten"))
+}

@@ -1,0 +1,96 @@
+//! Answers remembered under a key: one effect and one answer for each (DESIGN section 3).
+
+use bytes::Bytes;
+use conflux_common::error::{ApiError, Code};
+use conflux_proto::{log::ShardCommand, log::shard_command::Op, store};
+use conflux_raft::Tx;
+use sha2::{Digest, Sha256};
+
+use super::{
+    limits,
+    stop::{Stop, quota},
+};
+use crate::store::idempotency;
+
+/// What a key says before the operation is tried.
+pub(super) enum Found {
+    /// The same call was answered before.
+    Answer(Bytes),
+    /// Not answered before: where the answer goes, if there is a key.
+    Slot(Option<Slot>),
+}
+
+/// Where an answer will be remembered.
+pub(super) struct Slot {
+    tenant: u64,
+    scope: [u8; 32],
+    fingerprint: Bytes,
+    expires_ms: u64,
+    /// The expiry of a record of the same scope that has expired but is not yet removed.
+    replaces: Option<u64>,
+}
+
+/// Looks for the answer to the same key; a key that stands for another call is a conflict, which is not remembered.
+pub(super) fn look_up(tx: &Tx<'_>, command: &ShardCommand, row: &store::Tenant, now_ms: u64) -> Result<Found, Stop> {
+    let Some(idempotency) = &command.idempotency else { return Ok(Found::Slot(None)) };
+    if idempotency.key.is_empty() || idempotency.key.len() > limits::MAX_KEY_BYTES {
+        let rule = format!("1 to {} bytes", limits::MAX_KEY_BYTES);
+        return Err(ApiError::invalid("Idempotency-Key", rule).into());
+    }
+    let scope = scope(command, &idempotency.key);
+    let known = idempotency::get(tx, row.id, scope)?;
+    let mut replaces = None;
+    match known {
+        Some(record) if record.expires_ms <= now_ms => replaces = Some(record.expires_ms),
+        Some(record) if record.fingerprint == idempotency.fingerprint => return Ok(Found::Answer(record.answer)),
+        Some(_) => {
+            let text = "this idempotency key was used for another call: use a new key";
+            return Err(ApiError::new(Code::Aborted, text).with_detail("Idempotency-Key", text).into());
+        }
+        None if row.idempotency_records >= limits::MAX_IDEMPOTENCY_RECORDS => {
+            return Err(quota("idempotency_records", limits::MAX_IDEMPOTENCY_RECORDS, "answers remembered at a time"));
+        }
+        None => {}
+    }
+    let ttl = match idempotency.ttl_ms {
+        0 => limits::DEFAULT_KEY_TTL_MS,
+        ttl => ttl.min(limits::MAX_KEY_TTL_MS),
+    };
+    let expires_ms = now_ms.saturating_add(ttl);
+    let fingerprint = idempotency.fingerprint.clone();
+    Ok(Found::Slot(Some(Slot { tenant: row.id, scope, fingerprint, expires_ms, replaces })))
+}
+
+impl Slot {
+    /// Remembers the answer.
+    pub fn remember(self, tx: &mut Tx<'_>, row: &mut store::Tenant, answer: Bytes) {
+        match self.replaces {
+            Some(expires_ms) => idempotency::delete(tx, self.tenant, self.scope, expires_ms),
+            None => row.idempotency_records += 1,
+        }
+        let record = store::IdempotencyRecord { fingerprint: self.fingerprint, answer, expires_ms: self.expires_ms };
+        idempotency::put(tx, self.tenant, self.scope, &record);
+    }
+}
+
+/// Principal, operation and key; the tenant is in the row's key. Each with its length, so that no two triples meet.
+fn scope(command: &ShardCommand, key: &str) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in [command.principal.as_str(), operation(command), key] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().into()
+}
+
+/// The operation's name in the scope: stable for ever.
+fn operation(command: &ShardCommand) -> &'static str {
+    match command.op {
+        Some(Op::PutConfig(_)) => "put_config",
+        Some(Op::CreateConfig(_)) => "create_config",
+        Some(Op::CreateVersion(_)) => "create_version",
+        Some(Op::SetReleases(_)) => "set_releases",
+        Some(Op::DeleteConfig(_)) => "delete_config",
+        Some(Op::Activate(_) | Op::DeleteTenant(_) | Op::SweepTenant(_) | Op::Expire(_)) | None => "",
+    }
+}

@@ -1,0 +1,82 @@
+//! `internal.ShardService`: the feed for gateways, and what placement tells.
+
+use std::{sync::Arc, time::Duration};
+
+use conflux_common::{
+    error::{ApiError, Code},
+    headers,
+    ids::{Epoch, TenantId},
+};
+use conflux_proto::{
+    internal::{
+        EnsureTenantRequest, EnsureTenantResponse, FeedRequest, HistoryRequest, HistoryResponse,
+        shard_service_server::{ShardService, ShardServiceServer},
+    },
+    status::to_status,
+};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    feed::{FeedStream, feed},
+    query,
+    shard::Shard,
+};
+
+/// `EnsureTenant` has so long for the look-up and its log entry.
+const ENSURE: Duration = Duration::from_secs(5);
+
+/// The service.
+pub struct Internal {
+    shard: Arc<Shard>,
+}
+
+/// `conflux.internal.v1.ShardService`.
+pub fn shard_service(shard: Arc<Shard>) -> ShardServiceServer<Internal> {
+    ShardServiceServer::new(Internal { shard })
+}
+
+fn request_id<T>(request: &Request<T>) -> String {
+    let id = request.metadata().get(headers::REQUEST_ID).and_then(|v| v.to_str().ok());
+    id.unwrap_or_default().to_owned()
+}
+
+async fn history(shard: &Arc<Shard>, asked: HistoryRequest) -> Result<HistoryResponse, ApiError> {
+    let node = shard.node.clone();
+    let read = move || {
+        node.read(|view| {
+            let row = query::check_owner(view, TenantId(asked.tenant_id), Epoch(asked.epoch))?;
+            query::history(view, &row, asked.after, asked.to, asked.limit)
+        })
+    };
+    let task = tokio::task::spawn_blocking(read);
+    task.await.map_err(|e| ApiError::new(Code::Internal, format!("the read failed: {e}")))??
+}
+
+#[tonic::async_trait]
+impl ShardService for Internal {
+    type FeedStream = FeedStream;
+
+    async fn feed(&self, request: Request<Streaming<FeedRequest>>) -> Result<Response<FeedStream>, Status> {
+        let id = request_id(&request);
+        Ok(Response::new(feed(self.shard.clone(), request.into_inner(), id)))
+    }
+
+    async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
+        let id = request_id(&request);
+        let answer = history(&self.shard, request.into_inner()).await;
+        answer.map(Response::new).map_err(|e| to_status(&e, &id))
+    }
+
+    async fn ensure_tenant(
+        &self,
+        request: Request<EnsureTenantRequest>,
+    ) -> Result<Response<EnsureTenantResponse>, Status> {
+        let id = request_id(&request);
+        let tenant = TenantId(request.into_inner().tenant_id);
+        let standing = self.shard.ownership.ensure(tenant, Instant::now() + ENSURE).await;
+        let standing = standing.map_err(|e| to_status(&e, &id))?;
+        let state = standing.state.map_or("absent", |state| state.name()).to_owned();
+        Ok(Response::new(EnsureTenantResponse { state, epoch: standing.epoch.0 }))
+    }
+}

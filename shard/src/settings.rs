@@ -1,0 +1,85 @@
+//! What a shard member is told.
+
+use conflux_common::settings::{MemberSettings, PlacementAddress, Problems, Validate};
+use serde::{Deserialize, Serialize};
+
+/// The TOML file of `conflux shard`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardSettings {
+    /// Share of new tenants that this shard takes, against the weights of the others. Placement takes it from the first
+    /// report; an operator may change it there. 1 to 10000.
+    #[serde(default = "default_weight")]
+    pub weight: u32,
+    /// This process: ports, certificate, data directory, group.
+    pub member: MemberSettings,
+    /// The members of placement, any of which is asked.
+    pub placement: Vec<PlacementAddress>,
+}
+
+fn default_weight() -> u32 {
+    100
+}
+
+impl Validate for ShardSettings {
+    fn validate(&self, problems: &mut Problems) {
+        problems.require((1..=10_000).contains(&self.weight), "weight", format!("{} is not 1 to 10000", self.weight));
+        problems.within("member", |problems| {
+            self.member.validate(problems);
+            let own = self.member.group.as_str() == "placement";
+            problems.require(!own, "group", "`placement` is the name of placement's own group");
+        });
+        problems.require(!self.placement.is_empty(), "placement", "name at least one member, each a [[placement]]");
+        problems.within("placement", |problems| self.placement.validate(problems));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+        [member]
+        cluster = "dev"
+        group = "shard-a"
+        member = "shard-a-1"
+        data_dir = "/data"
+        raft_listen = "127.0.0.1:1"
+        service_listen = "127.0.0.1:2"
+        metrics_listen = "127.0.0.1:3"
+        [member.tls]
+        cert = "/c"
+        key = "/k"
+        ca = "/ca"
+        [[member.founders]]
+        member = "shard-a-1"
+        raft_address = "127.0.0.1:1"
+        service_address = "127.0.0.1:2"
+        [[placement]]
+        member = "placement-1"
+        address = "127.0.0.1:9"
+    "#;
+
+    fn paths(settings: &ShardSettings) -> Vec<String> {
+        settings.problems().into_iter().map(|p| p.path).collect()
+    }
+
+    /// A file with nothing but what is needed must load, with the default weight.
+    #[test]
+    fn a_file_without_options_loads() {
+        let settings: ShardSettings = toml::from_str(FILE).unwrap();
+        assert_eq!((settings.weight, settings.placement.len()), (100, 1));
+        assert_eq!(paths(&settings), Vec::<String>::new());
+    }
+
+    /// A misspelt or impossible setting must stop the process, not be ignored.
+    #[test]
+    fn what_cannot_be_is_refused() {
+        assert!(toml::from_str::<ShardSettings>(&format!("wieght = 5\n{FILE}")).is_err());
+        let mut settings: ShardSettings = toml::from_str(FILE).unwrap();
+        settings.weight = 0;
+        settings.placement.clear();
+        settings.member.data_dir = "relative".into();
+        assert_eq!(paths(&settings), ["weight", "member.data_dir", "placement"]);
+    }
+}

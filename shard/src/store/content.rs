@@ -1,0 +1,50 @@
+//! Contents: one copy for each content of a tenant, with a count of the versions that have it.
+
+use bytes::Bytes;
+use conflux_proto::store;
+use conflux_raft::{FatalError, Read, Tx};
+
+use super::{keys::Key, read, write};
+
+/// The content with this hash.
+pub fn get(rows: &dyn Read, tenant: u64, sha256: &[u8]) -> Result<Option<Bytes>, FatalError> {
+    let row: Option<store::Content> = read(rows, &Key::Content { tenant, sha256: hash(sha256)? })?;
+    Ok(row.map(|r| r.data))
+}
+
+/// How many versions have it.
+pub fn references(rows: &dyn Read, tenant: u64, sha256: &[u8]) -> Result<u64, FatalError> {
+    let row: Option<store::ContentReferences> = read(rows, &Key::ContentReferences { tenant, sha256: hash(sha256)? })?;
+    Ok(row.map_or(0, |r| r.count))
+}
+
+/// Counts one version more, and stores the content if it is the first.
+pub fn acquire(tx: &mut Tx<'_>, tenant: u64, sha256: &[u8], data: &Bytes) -> Result<(), FatalError> {
+    let count = references(tx, tenant, sha256)?;
+    let sha256 = hash(sha256)?;
+    if count == 0 {
+        write(tx, &Key::Content { tenant, sha256 }, &store::Content { data: data.clone(), references: 0 });
+    }
+    write(tx, &Key::ContentReferences { tenant, sha256 }, &store::ContentReferences { count: count + 1 });
+    Ok(())
+}
+
+/// Counts one version less, and removes the content with the last.
+pub fn release(tx: &mut Tx<'_>, tenant: u64, sha256: &[u8]) -> Result<(), FatalError> {
+    let count = references(tx, tenant, sha256)?;
+    let sha256 = hash(sha256)?;
+    let key = Key::ContentReferences { tenant, sha256 };
+    match count {
+        0 => return Err(FatalError(format!("no reference to release: {key:?}"))),
+        1 => {
+            tx.delete(&key.encode());
+            tx.delete(&Key::Content { tenant, sha256 }.encode());
+        }
+        count => write(tx, &key, &store::ContentReferences { count: count - 1 }),
+    }
+    Ok(())
+}
+
+fn hash(sha256: &[u8]) -> Result<[u8; 32], FatalError> {
+    sha256.try_into().map_err(|_| FatalError(format!("a SHA-256 of {} bytes", sha256.len())))
+}

@@ -1,0 +1,333 @@
+//! A federation of real processes in a temporary directory.
+
+use std::{
+    fs::File,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde::Deserialize;
+use tokio::process::{Child, Command};
+
+use crate::{client::Client, wait::until};
+
+/// How many of each; the flags of `conflux dev`.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    pub shards: u32,
+    pub replicas: u32,
+    pub placement: u32,
+    pub gateways: u32,
+}
+
+impl Shape {
+    /// One group of three, one placement member: enough for what concerns one tenant.
+    pub const ONE_GROUP: Shape = Shape { shards: 1, replicas: 3, placement: 1, gateways: 1 };
+    /// What `conflux dev` starts by default.
+    pub const FULL: Shape = Shape { shards: 2, replicas: 3, placement: 3, gateways: 1 };
+}
+
+/// `federation.json`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Description {
+    pub cluster_id: String,
+    pub gateways: Vec<Gateway>,
+    pub admin_key_file: PathBuf,
+    pub demo_key_file: PathBuf,
+    pub members: Vec<Member>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Gateway {
+    pub url: String,
+    pub ca_file: PathBuf,
+    pub pid: i32,
+    pub metrics_url: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Member {
+    pub role: String,
+    pub group: String,
+    pub member: String,
+    pub pid: i32,
+    pub address: String,
+    pub data_dir: PathBuf,
+    pub cert_dir: PathBuf,
+    pub log_file: PathBuf,
+    pub config_file: PathBuf,
+}
+
+/// Stops everything that it started when it is dropped; the directory is kept when the test fails.
+pub struct Federation {
+    pub description: Description,
+    dev: Child,
+    /// Members that the test restarted itself.
+    restarted: Vec<(String, Child)>,
+    directory: Option<tempfile::TempDir>,
+    // Two cores cannot hold the election timers of several federations: one at a time on a machine.
+    _turn: Flock<OwnedFd>,
+}
+
+/// The binary under test.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("CONFLUX_BIN") {
+        return path.into();
+    }
+    // target/<profile>/deps/<test> -> target/<profile>/conflux
+    let test = std::env::current_exe().expect("the path of this test");
+    let path = test.parent().and_then(Path::parent).expect("target directory").join("conflux");
+    assert!(path.exists(), "{} is not there: build it (cargo build -p conflux-cli) or set CONFLUX_BIN", path.display());
+    path
+}
+
+fn take_turn() -> Result<Flock<OwnedFd>> {
+    let path = std::env::temp_dir().join("conflux-tests.lock");
+    let file = File::options().create(true).append(true).open(path)?;
+    Flock::lock(OwnedFd::from(file), FlockArg::LockExclusive).map_err(|(_, e)| e.into())
+}
+
+impl Federation {
+    /// Starts one in a new directory and waits until it is ready.
+    pub async fn start(shape: Shape) -> Result<Self> {
+        Self::start_with(shape, &[]).await
+    }
+
+    /// The same with settings as `conflux dev --set` takes them: `[role:]key.path=value`.
+    pub async fn start_with(shape: Shape, settings: &[&str]) -> Result<Self> {
+        let turn = tokio::task::spawn_blocking(take_turn).await??;
+        let directory = tempfile::Builder::new().prefix("conflux-test-").tempdir()?;
+        let (dev, description) = Self::launch(directory.path(), shape, settings).await?;
+        Ok(Self { description, dev, restarted: Vec::new(), directory: Some(directory), _turn: turn })
+    }
+
+    async fn launch(directory: &Path, shape: Shape, settings: &[&str]) -> Result<(Child, Description)> {
+        let described = directory.join("federation.json");
+        let _ = std::fs::remove_file(&described);
+        let out = File::options().create(true).append(true).open(directory.join("dev.out"))?;
+        let mut dev = Command::new(binary())
+            .arg("dev")
+            .arg("--data-dir")
+            .arg(directory)
+            .args(["--shards", &shape.shards.to_string()])
+            .args(["--replicas", &shape.replicas.to_string()])
+            .args(["--placement", &shape.placement.to_string()])
+            .args(["--gateways", &shape.gateways.to_string()])
+            .args(settings.iter().flat_map(|s| ["--set", s]))
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {}", binary().display()))?;
+        let start = std::time::Instant::now();
+        loop {
+            if let Some(text) = std::fs::read(&described).ok().filter(|t| !t.is_empty()) {
+                return Ok((dev, serde_json::from_slice(&text)?));
+            }
+            let said = || std::fs::read_to_string(directory.join("dev.out")).unwrap_or_default();
+            if let Some(status) = dev.try_wait()? {
+                bail!("conflux dev ended with {status}:\n{}", said());
+            }
+            if start.elapsed() > Duration::from_secs(90) {
+                bail!("conflux dev was not ready in 90 s:\n{}", said());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Where everything is.
+    pub fn directory(&self) -> &Path {
+        self.directory.as_ref().expect("kept until drop").path()
+    }
+
+    /// The first gateway's URL.
+    pub fn url(&self) -> &str {
+        &self.description.gateways[0].url
+    }
+
+    /// A client of the tenant `demo`.
+    pub fn demo(&self) -> Client {
+        self.client(&std::fs::read_to_string(&self.description.demo_key_file).expect("demo key"))
+    }
+
+    /// A client with the operator's key.
+    pub fn operator(&self) -> Client {
+        self.client(&std::fs::read_to_string(&self.description.admin_key_file).expect("admin key"))
+    }
+
+    /// A client with this key.
+    pub fn client(&self, key: &str) -> Client {
+        let gateway = &self.description.gateways[0];
+        Client::new(&gateway.url, &gateway.ca_file, Some(key.trim()))
+    }
+
+    /// Makes a tenant and a key with these roles; returns its client.
+    pub async fn tenant(&self, name: &str, roles: &[&str]) -> Result<Client> {
+        self.tenant_on(name, None, roles).await
+    }
+
+    /// The same, on this shard group.
+    pub async fn tenant_on(&self, name: &str, shard: Option<&str>, roles: &[&str]) -> Result<Client> {
+        let operator = self.operator();
+        let mut body = serde_json::json!({ "name": name });
+        if let Some(shard) = shard {
+            body["shard"] = shard.into();
+        }
+        operator.post_json("/api/v1/admin/tenants", &body).await?.expect(&[201, 202])?;
+        let key = operator
+            .post_json("/api/v1/admin/keys", &serde_json::json!({ "tenant": name, "roles": roles }))
+            .await?
+            .expect(&[201])?;
+        let client = self.client(key.json()["key"].as_str().context("the key in the answer")?);
+        // A key reaches the gateways through placement's change stream.
+        until("the new tenant is served", Duration::from_secs(20), || async {
+            let answer = client.get(&format!("/api/v1/mgt/{name}/configs")).await.ok()?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+        Ok(client)
+    }
+
+    /// All members of a group.
+    pub fn members(&self, group: &str) -> Vec<Member> {
+        self.description.members.iter().filter(|m| m.group == group).cloned().collect()
+    }
+
+    /// This member as it now runs.
+    pub fn member(&self, name: &str) -> Member {
+        self.description.members.iter().find(|m| m.member == name).cloned().expect("a member of this name")
+    }
+
+    /// What a group's members say of themselves: `/_cluster/{group}/status`.
+    pub async fn status(&self, group: &str) -> Result<serde_json::Value> {
+        Ok(self.operator().get(&format!("/_cluster/{group}/status")).await?.expect(&[200])?.json())
+    }
+
+    /// The present leader's member name, once one is known.
+    pub async fn leader(&self, group: &str) -> Member {
+        let name = until(&format!("{group} has a leader"), Duration::from_secs(30), || async {
+            let status = self.status(group).await.ok()?;
+            let members = status["members"].as_array()?.clone();
+            let leader = members.iter().find(|m| m["status"]["state"] == "leader")?;
+            leader["member"].as_str().map(str::to_owned)
+        })
+        .await;
+        self.member(&name)
+    }
+
+    /// `kill -9`; returns once the process is gone.
+    pub async fn kill(&mut self, member: &str) {
+        let pid = self.member(member).pid;
+        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill -9");
+        self.reap(member, pid).await;
+    }
+
+    async fn reap(&mut self, member: &str, pid: i32) {
+        if let Some(at) = self.restarted.iter().position(|(name, _)| name == member) {
+            let (_, mut child) = self.restarted.swap_remove(at);
+            child.wait().await.expect("reaping a member");
+            return;
+        }
+        until("the member is gone", Duration::from_secs(10), || async { (!runs(pid)).then_some(()) }).await;
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&self, member: &str) {
+        kill(Pid::from_raw(self.member(member).pid), Signal::SIGSTOP).expect("SIGSTOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self, member: &str) {
+        kill(Pid::from_raw(self.member(member).pid), Signal::SIGCONT).expect("SIGCONT");
+    }
+
+    /// Starts a killed member again with its own settings.
+    pub fn restart(&mut self, member: &str) {
+        let described = self.member(member);
+        let log = File::options().create(true).append(true).open(&described.log_file).expect("log file");
+        let child = Command::new(binary())
+            .arg(&described.role)
+            .arg("--config")
+            .arg(&described.config_file)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("log file"))
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("starting a member");
+        let pid = child.id().expect("a running child") as i32;
+        for m in self.description.members.iter_mut().filter(|m| m.member == member) {
+            m.pid = pid;
+        }
+        self.restarted.push((member.to_owned(), child));
+    }
+
+    /// `kill -9` of all members, gateways and `conflux dev`, as a power cut of the processes.
+    pub async fn kill_all(&mut self) {
+        let mut pids: Vec<i32> = self.description.members.iter().map(|m| m.pid).collect();
+        pids.extend(self.description.gateways.iter().map(|g| g.pid));
+        pids.extend(self.dev.id().map(|p| p as i32));
+        for pid in &pids {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        let _ = self.dev.wait().await;
+        for (_, mut child) in self.restarted.drain(..) {
+            let _ = child.wait().await;
+        }
+        for pid in pids {
+            until("all are gone", Duration::from_secs(10), || async { (!runs(pid)).then_some(()) }).await;
+        }
+    }
+
+    /// Starts `conflux dev` again on the same directory.
+    pub async fn start_again(&mut self, shape: Shape) -> Result<()> {
+        let (dev, description) = Self::launch(self.directory(), shape, &[]).await?;
+        self.dev = dev;
+        self.description = description;
+        Ok(())
+    }
+
+    /// Resident memory of a process in bytes.
+    pub fn resident_bytes(pid: i32) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).expect("a number") * 1024
+    }
+}
+
+/// Whether the process exists and is no zombie.
+pub fn runs(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|s| !s.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
+}
+
+impl Drop for Federation {
+    fn drop(&mut self) {
+        for m in &self.description.members {
+            let _ = kill(Pid::from_raw(m.pid), Signal::SIGCONT);
+        }
+        if let Some(pid) = self.dev.id() {
+            let pid = Pid::from_raw(pid as i32);
+            let _ = kill(pid, Signal::SIGTERM);
+            let start = std::time::Instant::now();
+            while start.elapsed() < Duration::from_secs(20) && matches!(self.dev.try_wait(), Ok(None)) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let _ = self.dev.start_kill();
+        }
+        if std::thread::panicking()
+            && let Some(directory) = self.directory.take()
+        {
+            eprintln!("logs and data are kept in {}", directory.keep().display());
+        }
+    }
+}

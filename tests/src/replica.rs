@@ -1,0 +1,118 @@
+//! One replica asked directly, past the gateway, with a gateway's certificate that the test issues to itself.
+
+use std::{collections::BTreeMap, path::PathBuf, process::Stdio, time::Duration};
+
+use anyhow::{Result, ensure};
+use conflux_common::{
+    dial::MtlsConnector,
+    ids::{GroupName, MemberName},
+    settings::TlsFiles,
+    tls::{Admission, Peers, Role, TlsContext},
+};
+use conflux_proto::internal::{self, shard_service_client::ShardServiceClient};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{
+    Federation,
+    federation::{Member, binary},
+    load::Acknowledged,
+    until,
+};
+
+/// Issues a certificate with the federation's own CA, by the command that operators use.
+pub async fn issue(federation: &Federation, role: &str, group: Option<&str>, member: &str) -> Result<TlsFiles> {
+    let pki = pki_dir(federation);
+    let out = federation.directory().join("issued").join(format!("{role}-{}-{member}", group.unwrap_or("none")));
+    let mut command = tokio::process::Command::new(binary());
+    command.args(["pki", "issue", "--replace", "--role", role, "--member", member]);
+    command.arg("--dir").arg(&pki).arg("--out").arg(&out);
+    if let Some(group) = group {
+        command.args(["--group", group]);
+    }
+    let done = command.stdin(Stdio::null()).output().await?;
+    ensure!(done.status.success(), "conflux pki issue: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(files(&out, &pki))
+}
+
+/// The file names that `conflux pki` uses.
+pub fn files(dir: &std::path::Path, pki: &std::path::Path) -> TlsFiles {
+    TlsFiles {
+        cert: dir.join("cert.pem"),
+        key: dir.join("key.pem"),
+        ca: pki.join("ca.pem"),
+        crl: Some(pki.join("crl.pem")),
+    }
+}
+
+/// A connection to this member's service port.
+pub async fn connect(federation: &Federation, files: TlsFiles, member: &Member) -> Result<Channel> {
+    let role = if member.role == "placement" { Role::Placement } else { Role::Shard };
+    let peers = Peers::Member(role, Some(GroupName::new(&member.group)?), MemberName::new(&member.member)?);
+    let cluster = federation.description.cluster_id.parse()?;
+    let expected = Admission { cluster, allowed: vec![peers] };
+    let connector = MtlsConnector { tls: TlsContext::load(files)?, expected };
+    let endpoint = Endpoint::from_shared(format!("https://{}", member.address))?.timeout(Duration::from_secs(30));
+    Ok(endpoint.connect_with_connector(connector).await?)
+}
+
+/// Every revision of a tenant as this replica has it: revision -> hash of the content of its first event.
+pub async fn history(channel: Channel, tenant_id: u64, epoch: u64) -> Result<BTreeMap<u64, String>> {
+    let mut client = ShardServiceClient::new(channel).max_decoding_message_size(64 << 20);
+    let (mut all, mut after) = (BTreeMap::new(), 0);
+    loop {
+        let request = internal::HistoryRequest { tenant_id, epoch, after, to: u64::MAX, limit: 1000 };
+        let page = client.history(request).await?.into_inner();
+        for r in &page.revisions {
+            let hash = r.events.first().and_then(|e| e.event.as_ref()).map(|e| e.hash.clone()).unwrap_or_default();
+            all.insert(r.revision, hash);
+            after = r.revision;
+        }
+        if page.revisions.is_empty() || after >= page.revision {
+            return Ok(all);
+        }
+    }
+}
+
+/// Checks that each replica of the group has every acknowledged write, each at its revision, and that all replicas
+/// have the same history.
+pub async fn verify_on_each(federation: &Federation, group: &str, tenant: &str, acknowledged: &[Acknowledged]) {
+    let record = federation.operator().get(&format!("/api/v1/admin/tenants/{tenant}")).await.unwrap();
+    let record = record.expect(&[200]).unwrap().json();
+    let (id, epoch) = (record["id"].as_u64().unwrap(), record["epoch"].as_u64().unwrap());
+    let certificate = issue(federation, "gateway", None, "test-reader").await.unwrap();
+    let newest = acknowledged.iter().map(revision).max().unwrap_or_default();
+    let mut first: Option<(String, BTreeMap<u64, String>)> = None;
+    for member in federation.members(group) {
+        let got = until("the replica has caught up", Duration::from_secs(60), || async {
+            let channel = connect(federation, certificate.clone(), &member).await.ok()?;
+            let got = history(channel, id, epoch).await.ok()?;
+            (got.keys().max().copied().unwrap_or_default() >= newest).then_some(got)
+        })
+        .await;
+        let floor = got.keys().min().copied().unwrap_or_default();
+        for ack in acknowledged.iter().filter(|a| revision(a) >= floor) {
+            let hash = got.get(&revision(ack));
+            let hash = hash.unwrap_or_else(|| panic!("{} lost revision {}", member.member, ack.revision));
+            assert_eq!(hash.trim_start_matches("sha256:"), ack.sha256, "{} at {}", member.member, ack.revision);
+        }
+        for (a, b) in got.keys().zip(got.keys().skip(1)) {
+            assert_eq!(a + 1, *b, "{}: revisions are dense", member.member);
+        }
+        match &first {
+            None => first = Some((member.member.clone(), got)),
+            Some((other, theirs)) => {
+                let same = theirs.iter().all(|(r, h)| got.get(r).is_none_or(|mine| mine == h));
+                assert!(same, "{} and {other} differ", member.member);
+            }
+        }
+    }
+}
+
+fn revision(ack: &Acknowledged) -> u64 {
+    ack.revision.split('.').nth(1).and_then(|r| r.parse().ok()).expect("<incarnation>.<revision>")
+}
+
+/// Where the PKI of the federation is.
+pub fn pki_dir(federation: &Federation) -> PathBuf {
+    federation.directory().join("pki")
+}

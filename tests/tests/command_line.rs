@@ -1,0 +1,164 @@
+//! The command line against a real federation: what a user and an operator type, and what a script sees.
+
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use conflux_tests::{Federation, Shape, federation::binary, until};
+use serde_json::Value;
+
+struct CommandLine {
+    federation: std::path::PathBuf,
+}
+
+impl CommandLine {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(arguments).arg("--federation").arg(&self.federation);
+        command
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starting the command");
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    /// Standard output of a command that must succeed.
+    fn ok(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.run(arguments, input);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, arguments: &[&str], input: &str) -> Value {
+        serde_json::from_str(&self.ok(&[arguments, &["-o", "json"]].concat(), input)).unwrap()
+    }
+
+    /// Exit code and standard error of a command that must fail.
+    fn fails(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.run(arguments, "x: 1\n");
+        assert!(!output.status.success(), "{arguments:?} succeeded");
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_and_operators_get_their_work_done() {
+    let federation = Federation::start(Shape::ONE_GROUP).await.unwrap();
+    let line = CommandLine { federation: federation.directory().join("federation.json") };
+    configs(&line);
+    watching(&line).await;
+    tenants_and_keys(&line, federation.directory()).await;
+    the_state_of_the_federation(&line);
+}
+
+fn configs(line: &CommandLine) {
+    // What was put comes back byte for byte, comments included.
+    let content = "# a comment\na: 1   # and blanks\n";
+    let put = line.json(&["config", "put", "cli/test/a.yaml"], content);
+    assert_eq!(put["version"], 1);
+    assert_eq!(line.ok(&["config", "get", "cli/test/a.yaml", "--consistency", "leader"], ""), content);
+    let revision = line.json(&["config", "put", "cli/test/a.yaml"], "a: 2\n")["revision"].clone();
+    let fetched = line.json(&["config", "get", "cli/test/a.yaml", "--min-revision", revision.as_str().unwrap()], "");
+    assert_eq!((&fetched["version"], &fetched["content"]), (&2.into(), &"a: 2\n".into()));
+
+    // A script tells what went wrong by the exit code, a person finds it by the request id.
+    line.ok(&["config", "create", "cli/test/new.json", "--tag", "t1"], "{}");
+    let (code, said) = line.fails(&["config", "create", "cli/test/new.json", "--format", "json"]);
+    assert!(code == 5 || code == 2, "{said}");
+    assert!(said.contains("request id: "), "{said}");
+    assert_eq!(line.fails(&["config", "get", "cli/test/none.yaml"]).0, 3);
+    assert_eq!(line.fails(&["config", "get", "no-path"]).0, 2);
+    let (code, said) = line.fails(&["config", "put", "cli/test/bad.json"]);
+    assert_eq!(code, 2, "{said}");
+
+    let listed = line.json(&["config", "list", "--app", "cli", "--tag", "t1"], "");
+    let names: Vec<_> = listed["configs"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["new.json"]);
+    line.ok(&["config", "delete", "cli/test/new.json"], "");
+    assert_eq!(line.fails(&["config", "delete", "cli/test/new.json"]).0, 3);
+}
+
+async fn watching(line: &CommandLine) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut watch = line
+        .command(&["config", "watch", "cli/test", "-o", "json"])
+        .stdin(Stdio::null())
+        .stdout(file.reopen().unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It tells nothing until it is connected: changes are made until one is seen.
+    let mut number = 10;
+    until("the watch has seen a change", Duration::from_secs(30), || {
+        number += 1;
+        line.ok(&["config", "put", "cli/test/a.yaml"], &format!("a: {number}\n"));
+        let seen = std::fs::read_to_string(file.path()).unwrap();
+        async move { seen.contains("a.yaml").then_some(()) }
+    })
+    .await;
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
+async fn tenants_and_keys(line: &CommandLine, directory: &std::path::Path) {
+    line.ok(&["tenant", "create", "acme"], "");
+    assert_eq!(line.fails(&["tenant", "create", "acme"]).0, 5);
+    let listed = line.ok(&["tenant", "list"], "");
+    assert!(listed.lines().any(|l| l.starts_with("acme ")), "{listed}");
+
+    let key_file = directory.join("acme.key");
+    let made = line.json(
+        &[
+            "key",
+            "create",
+            "--tenant",
+            "acme",
+            "--role",
+            "writer",
+            "--role",
+            "reader",
+            "--out",
+            key_file.to_str().unwrap(),
+        ],
+        "",
+    );
+    assert!(made.get("key").is_none(), "a key that goes to a file is not shown");
+    let as_acme = ["--tenant", "acme", "--key-file", key_file.to_str().unwrap()];
+    let list = [&["config", "list"], &as_acme[..]].concat();
+    until("the new key is known", Duration::from_secs(20), || async {
+        line.run(&list, "").status.success().then_some(())
+    })
+    .await;
+    // The key of one tenant opens no other, and no operator's command.
+    let (code, said) = line.fails(&["config", "list", "--tenant", "demo", "--key-file", key_file.to_str().unwrap()]);
+    assert_eq!(code, 4, "{said}");
+
+    let id = made["id"].as_str().unwrap();
+    assert!(line.ok(&["key", "list", "--tenant", "acme"], "").contains(id));
+    line.ok(&["key", "revoke", id], "");
+    until("the key is refused", Duration::from_secs(20), || async {
+        (line.run(&list, "").status.code() == Some(4)).then_some(())
+    })
+    .await;
+}
+
+fn the_state_of_the_federation(line: &CommandLine) {
+    let status = line.ok(&["status"], "");
+    for member in ["placement-1", "shard-a-1", "shard-a-2", "shard-a-3"] {
+        assert!(status.contains(member), "{status}");
+    }
+    assert_eq!(status.lines().filter(|l| l.contains(" leader ")).count(), 2, "{status}");
+    let shards = line.ok(&["shard", "list"], "");
+    assert!(shards.contains("shard-a-3"), "{shards}");
+}
