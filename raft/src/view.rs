@@ -99,6 +99,11 @@ impl<'a> Tx<'a> {
         self.own.insert(key.to_vec(), None);
     }
 
+    /// Takes back everything that this command has written so far.
+    pub fn undo(&mut self) {
+        self.own.clear();
+    }
+
     /// The rows that were set (`Some`) or removed (`None`) by this command so far, in key order.
     pub fn touched(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         self.own.iter().map(|(key, value)| (key.as_slice(), value.as_deref()))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use conflux_common::error::ApiError;
+use conflux_common::error::{ApiError, Code};
 use conflux_common::ids::{Epoch, Incarnation, Revision, TenantId};
 use conflux_proto::{
     internal::FeedEvent,
@@ -14,7 +14,7 @@ use conflux_raft::{App, Applied, Entry, FatalError, Tx, View};
 use prost::Message;
 
 use super::{
-    change::Change,
+    change::{Change, Made},
     create_config, create_version, delete_config, expire, invariants, lifecycle,
     notice::{ChangeSink, Notice},
     put_config, remembered, set_releases,
@@ -102,12 +102,16 @@ fn write(tx: &mut Tx<'_>, command: &ShardCommand, op: &Op, now_ms: u64) -> Resul
 
     let before = row.clone();
     let mut change = Change::new(tx, row, command, now_ms);
-    let outcome = perform(&mut change, op);
-    let Change { tenant: changed, events, .. } = change;
-    // A refusal leaves the row as it was, however far the operation came.
-    let (mut row, answer, remember) = match outcome {
-        Ok(answer) => (changed, encode(shard_answer::Result::Write(answer)), true),
-        Err(Stop::Refused(error)) => (before.clone(), encode(refusal(&error)), is_final(&error)),
+    let (mut row, events, answer, remember) = match perform(&mut change, op) {
+        Ok(answer) => {
+            let Made { tenant, events } = change.finish();
+            (tenant, events, encode(shard_answer::Result::Write(answer)), true)
+        }
+        // However far the operation came.
+        Err(Stop::Refused(error)) => {
+            tx.undo();
+            (before.clone(), Vec::new(), encode(refusal(&error)), is_final(&error))
+        }
         Err(Stop::Fatal(e)) => return Err(e),
     };
     if let Some(slot) = slot.filter(|_| remember) {
@@ -127,6 +131,17 @@ fn perform(change: &mut Change<'_, '_>, op: &Op) -> Result<WriteResponse, Stop> 
         Op::CreateVersion(op) => create_version::create_version(change, op),
         Op::SetReleases(op) => set_releases::set_releases(change, op),
         Op::DeleteConfig(op) => delete_config::delete_config(change, op),
+        Op::UpdateConfig(_)
+        | Op::SaveDraft(_)
+        | Op::DropDraft(_)
+        | Op::Publish(_)
+        | Op::Rollback(_)
+        | Op::ApplyChangeset(_)
+        | Op::CancelPromotion(_)
+        | Op::PutScope(_)
+        | Op::DeleteScope(_)
+        | Op::Promote(_)
+        | Op::Prune(_) => Err(ApiError::new(Code::Unimplemented, "not yet").into()),
         Op::Activate(_) | Op::DeleteTenant(_) | Op::SweepTenant(_) | Op::Expire(_) => {
             Err(Stop::Fatal(FatalError("an owner's command among users' writes".into())))
         }

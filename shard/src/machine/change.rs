@@ -7,6 +7,7 @@ use conflux_raft::{FatalError, Tx};
 use super::{
     input::NewVersion,
     limits,
+    precondition::{self, Condition},
     stop::{Stop, quota},
 };
 use crate::{
@@ -14,16 +15,26 @@ use crate::{
     store::{config, content, event, version},
 };
 
-/// A user's write under way. Operations check everything before they write: a refusal must find nothing written.
+/// A user's write under way: one operation, or the steps of a changeset. What a refused one has written is taken back.
 pub(super) struct Change<'c, 'tx> {
     /// The rows.
     pub tx: &'c mut Tx<'tx>,
     /// The tenant's row, written back at the end.
     pub tenant: store::Tenant,
-    /// Who asked, and under which condition.
+    /// Who asked.
     pub command: &'c ShardCommand,
+    /// What the operation under way demands.
+    pub condition: Condition,
     /// Group time.
     pub now_ms: u64,
+    /// What happened so far.
+    events: Vec<store::StoredEvent>,
+}
+
+/// What a change has made.
+pub(super) struct Made {
+    /// The tenant's row, with the new revision if there is one.
+    pub tenant: store::Tenant,
     /// What the followers are told.
     pub events: Vec<FeedEvent>,
 }
@@ -51,7 +62,28 @@ impl Kind {
 impl<'c, 'tx> Change<'c, 'tx> {
     /// Begins a write to this tenant.
     pub fn new(tx: &'c mut Tx<'tx>, tenant: store::Tenant, command: &'c ShardCommand, now_ms: u64) -> Self {
-        Self { tx, tenant, command, now_ms, events: Vec::new() }
+        let condition = Condition::of(command);
+        Self { tx, tenant, command, condition, now_ms, events: Vec::new() }
+    }
+
+    /// The one revision of everything that this change does.
+    fn revision(&self) -> u64 {
+        self.tenant.revision + 1
+    }
+
+    /// Refuses the operation if what it demands does not hold of the config as it is.
+    pub fn demand(&self, config: Option<&store::Config>) -> Result<(), Stop> {
+        Ok(precondition::check(self.condition, config)?)
+    }
+
+    /// Gives the whole its revision, if anything happened.
+    pub fn finish(mut self) -> Made {
+        if !self.events.is_empty() {
+            self.tenant.revision = self.revision();
+            let row = store::StoredRevision { events: self.events.clone() };
+            event::put(self.tx, self.tenant.id, self.tenant.revision, &row);
+        }
+        Made { tenant: self.tenant, events: self.events.into_iter().map(query::feed_event).collect() }
     }
 
     /// The config with this id; NOT_FOUND otherwise.
@@ -94,13 +126,14 @@ impl<'c, 'tx> Change<'c, 'tx> {
             created_ms: self.now_ms,
             size: new.content.len() as u64,
             media_type: new.media_type.to_owned(),
+            ..Default::default()
         };
         version::put(self.tx, self.tenant.id, config.id, &row);
         config.latest_version = number;
         Ok(())
     }
 
-    /// Gives the write its revision: the config's row (none for a deletion, which removes it itself), the event, the answer.
+    /// Settles what was done to a config: its row (none for a deletion, which removes it itself), the event, the answer.
     pub fn commit(
         &mut self,
         kind: Kind,
@@ -109,8 +142,7 @@ impl<'c, 'tx> Change<'c, 'tx> {
         version: u64,
         sha256: &[u8],
     ) -> Result<v1::WriteResponse, FatalError> {
-        let revision = self.tenant.revision + 1;
-        self.tenant.revision = revision;
+        let revision = self.revision();
         config.revision = revision;
         config.updated_ms = self.now_ms;
         if kind != Kind::Deleted {
@@ -128,8 +160,7 @@ impl<'c, 'tx> Change<'c, 'tx> {
             hash: query::shown_hash(sha256),
         };
         let stored = store::StoredEvent { event: Some(event), rules_before, rules_after: config.rules.clone() };
-        event::put(self.tx, self.tenant.id, revision, &stored);
-        self.events.push(query::feed_event(stored));
+        self.events.push(stored);
         Ok(self.answer(&config, version, sha256, kind == Kind::Created, kind != Kind::Deleted))
     }
 
@@ -154,6 +185,7 @@ impl<'c, 'tx> Change<'c, 'tx> {
             created,
             hash: query::shown_hash(sha256),
             epoch: self.tenant.epoch,
+            ..Default::default()
         }
     }
 }

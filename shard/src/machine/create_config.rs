@@ -6,7 +6,6 @@ use conflux_proto::{log, v1};
 use super::{
     change::{Change, Kind},
     input::{self, NewVersion},
-    precondition,
     stop::Stop,
 };
 use crate::store::config;
@@ -31,7 +30,7 @@ pub(super) fn create_config(change: &mut Change<'_, '_>, op: &log::CreateConfig)
         return Err(ApiError::invalid("sha256", "missing").into());
     }
     let found = config::by_name(&*change.tx, change.tenant.id, &op.app, &op.env, &op.name)?;
-    precondition::check(change.command, found.as_ref())?;
+    change.demand(found.as_ref())?;
     if found.is_some() {
         let text = format!("config {}/{}/{} exists already", op.app, op.env, op.name);
         return Err(ApiError::new(Code::AlreadyExists, text).into());

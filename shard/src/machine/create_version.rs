@@ -5,7 +5,6 @@ use conflux_proto::{log, v1};
 use super::{
     change::{Change, Kind},
     input::NewVersion,
-    precondition,
     stop::Stop,
 };
 
@@ -21,7 +20,7 @@ pub(super) fn create_version(change: &mut Change<'_, '_>, op: &log::CreateVersio
         media_type: "",
     };
     new.check()?;
-    precondition::check(change.command, Some(&config))?;
+    change.demand(Some(&config))?;
     change.add_version(&mut config, &new)?;
     let (rules, version) = (config.rules.clone(), config.latest_version);
     Ok(change.commit(Kind::Versioned, config, rules, version, &op.sha256)?)

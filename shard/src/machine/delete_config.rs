@@ -7,7 +7,7 @@ use conflux_raft::{FatalError, Tx};
 
 use super::{
     change::{Change, Kind},
-    limits, precondition,
+    limits,
     stop::Stop,
 };
 use crate::store::{config, content, leftover, version};
@@ -16,7 +16,7 @@ use crate::store::{config, content, leftover, version};
 /// many versions some are left for `Expire`; nobody can see them.
 pub(super) fn delete_config(change: &mut Change<'_, '_>, op: &log::DeleteConfig) -> Result<v1::WriteResponse, Stop> {
     let mut row = change.config(op.config_id)?;
-    precondition::check(change.command, Some(&row))?;
+    change.demand(Some(&row))?;
     config::delete(change.tx, change.tenant.id, &row);
     let gone = delete_versions(change.tx, change.tenant.id, row.id, limits::VERSIONS_PER_DELETE)?;
     if gone == limits::VERSIONS_PER_DELETE {

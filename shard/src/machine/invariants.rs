@@ -121,7 +121,8 @@ fn config_row(rows: &dyn Read, tenant: u64, id: u64) -> Broken {
     }
     let mut told = false;
     event::each(rows, tenant, row.revision - 1, row.revision, |_, stored, _| {
-        told = stored.event.is_some_and(|e| e.name == row.name) && stored.rules_after == row.rules;
+        let of_it = |e: &store::StoredEvent| e.event.as_ref().is_some_and(|e| e.name == row.name);
+        told = stored.events.iter().any(|e| of_it(e) && e.rules_after == row.rules);
         Ok(ControlFlow::Break(()))
     })?;
     Ok((!told).then_some("the event of its last change is missing or tells otherwise"))

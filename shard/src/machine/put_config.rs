@@ -5,7 +5,6 @@ use conflux_proto::{log, store, v1};
 use super::{
     change::{Change, Kind, default_rule},
     input::{self, NewVersion},
-    precondition,
     stop::Stop,
 };
 use crate::store::{config, version};
@@ -25,7 +24,7 @@ pub(super) fn put_config(change: &mut Change<'_, '_>, op: &log::PutConfig) -> Re
     };
     new.check()?;
     let found = config::by_name(&*change.tx, change.tenant.id, &op.app, &op.env, &op.name)?;
-    precondition::check(change.command, found.as_ref())?;
+    change.demand(found.as_ref())?;
     let (kind, mut config) = match found {
         Some(config) if is_released(change, &config, &new)? => {
             return Ok(change.unchanged(&config, config.latest_version, &op.sha256));

@@ -91,6 +91,17 @@ fn operation(command: &ShardCommand) -> &'static str {
         Some(Op::CreateVersion(_)) => "create_version",
         Some(Op::SetReleases(_)) => "set_releases",
         Some(Op::DeleteConfig(_)) => "delete_config",
+        Some(Op::UpdateConfig(_)) => "update_config",
+        Some(Op::SaveDraft(_)) => "save_draft",
+        Some(Op::DropDraft(_)) => "drop_draft",
+        Some(Op::Publish(_)) => "publish",
+        Some(Op::Rollback(_)) => "rollback",
+        Some(Op::ApplyChangeset(_)) => "apply_changeset",
+        Some(Op::CancelPromotion(_)) => "cancel_promotion",
+        Some(Op::PutScope(_)) => "put_scope",
+        Some(Op::DeleteScope(_)) => "delete_scope",
+        Some(Op::Promote(_)) => "promote",
+        Some(Op::Prune(_)) => "prune",
         Some(Op::Activate(_) | Op::DeleteTenant(_) | Op::SweepTenant(_) | Op::Expire(_)) | None => "",
     }
 }

@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::{
     change::{Change, Kind, default_rule},
-    limits, precondition,
+    limits,
     stop::Stop,
 };
 use crate::{query, store::version};
@@ -26,7 +26,7 @@ pub(super) fn set_releases(change: &mut Change<'_, '_>, op: &log::SetReleases) -
         return Err(ApiError::invalid("rules", format!("{bytes} bytes in all, more than {max}")).into());
     }
     let shown = versions(change, &config, &rules)?;
-    precondition::check(change.command, Some(&config))?;
+    change.demand(Some(&config))?;
     let (number, sha256) = shown.map_or((0, Bytes::new()), |v| (v.number, v.sha256));
     if rules == config.rules {
         return Ok(change.unchanged(&config, number, &sha256));

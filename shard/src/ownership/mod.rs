@@ -212,7 +212,12 @@ fn step(record: Option<TenantRecord>, group: &GroupName, own: Standing) -> Step 
             if own.epoch == epoch && own.state.is_some() {
                 return Step::Follows;
             }
-            let activate = log::Activate { name: record.name, incarnation: record.incarnation };
+            let activate = log::Activate {
+                name: record.name,
+                incarnation: record.incarnation,
+                quotas: record.quotas,
+                settings_seq: record.settings_seq,
+            };
             Step::Log(epoch, Box::new(Op::Activate(activate)))
         }
         Placed::Deleting => match own.state {
@@ -248,7 +253,7 @@ mod tests {
     #[test]
     fn the_shard_follows_the_record_and_never_goes_back() {
         let group: GroupName = "shard-a".parse().unwrap();
-        let activate = Box::new(Op::Activate(log::Activate { name: "acme".into(), incarnation: 1 }));
+        let activate = Box::new(Op::Activate(log::Activate { name: "acme".into(), incarnation: 1, ..Default::default() }));
         let delete = Box::new(Op::DeleteTenant(log::DeleteTenant {}));
         let nothing = own(None, 0);
         let active = own(Some(TenantState::Active), 1);

@@ -60,6 +60,14 @@ pub fn shown_config(tenant: &TenantRow, row: store::Config) -> v1::Config {
         created_ms: row.created_ms,
         updated_ms: row.updated_ms,
         created_by: row.created_by,
+        schema: row.schema,
+        retention: row.retention,
+        promotion: row.promotion.map(|p| v1::Promotion {
+            version: p.version,
+            due_ms: p.due_ms,
+            created_by: p.created_by,
+        }),
+        versions: row.versions,
     }
 }
 

@@ -29,12 +29,12 @@ pub fn history(
     let to = if to == 0 { tenant.revision } else { to.min(tenant.revision) };
     let mut revisions = Vec::new();
     let mut bytes = 0;
-    row::each(rows, tenant.id, after, to, |revision, event, size| {
+    row::each(rows, tenant.id, after, to, |revision, stored, size| {
         bytes += size;
         if !revisions.is_empty() && bytes > MAX_BYTES {
             return Ok(ControlFlow::Break(()));
         }
-        let events = vec![feed_event(event)];
+        let events = stored.events.into_iter().map(feed_event).collect();
         revisions.push(internal::FeedRevision { revision, incarnation: tenant.incarnation, events });
         Ok(if revisions.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })

@@ -29,6 +29,7 @@ fn shown(config: ConfigId, row: store::Version) -> v1::Version {
         created_by: row.created_by,
         created_ms: row.created_ms,
         size: row.size,
+        schema: row.schema,
     }
 }
 

@@ -141,6 +141,7 @@ pub async fn create_config(
         sha256,
         description: sent.description,
         tags,
+        ..Default::default()
     });
     write(shard, call, conditions, Target::Named, op).await
 }
@@ -167,6 +168,7 @@ pub async fn create_version(
         sha256,
         description: sent.description,
         format: format.name().to_owned(),
+        ..Default::default()
     });
     write(shard, call, conditions, Target::Id(id, &[Action::Write]), op).await
 }

@@ -7,12 +7,12 @@ use conflux_raft::{FatalError, Read, Tx};
 
 use super::{after, keys::Key, parse, scan, write};
 
-/// Sets the event of a revision.
-pub fn put(tx: &mut Tx<'_>, tenant: u64, revision: u64, row: &store::StoredEvent) {
+/// Sets the events of a revision.
+pub fn put(tx: &mut Tx<'_>, tenant: u64, revision: u64, row: &store::StoredRevision) {
     write(tx, &Key::Event { tenant, revision }, row);
 }
 
-/// Removes the event of a revision.
+/// Removes the events of a revision.
 pub fn delete(tx: &mut Tx<'_>, tenant: u64, revision: u64) {
     tx.delete(&Key::Event { tenant, revision }.encode());
 }
@@ -23,7 +23,7 @@ pub fn each(
     tenant: u64,
     after_revision: u64,
     to: u64,
-    mut visit: impl FnMut(u64, store::StoredEvent, usize) -> Result<ControlFlow<()>, FatalError>,
+    mut visit: impl FnMut(u64, store::StoredRevision, usize) -> Result<ControlFlow<()>, FatalError>,
 ) -> Result<(), FatalError> {
     if after_revision >= to {
         return Ok(());

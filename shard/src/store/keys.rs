@@ -11,10 +11,15 @@
 //! | 4 | `Version` | config u64, number u64 | `store.Version` |
 //! | 5 | `Content` | SHA-256 | `store.Content`: one copy for each content of a tenant |
 //! | 6 | `ContentReferences` | SHA-256 | `store.ContentReferences`: how many versions have it |
-//! | 7 | `Event` | revision u64 | `store.StoredEvent` |
+//! | 7 | `Event` | revision u64 | `store.StoredRevision`: all events of a revision |
 //! | 8 | `Idempotency` | scope: SHA-256 of principal, operation and key | `store.IdempotencyRecord` |
 //! | 9 | `IdempotencyExpiry` | expires_ms u64, scope | empty |
 //! | 10 | `Leftover` | config u64 | `store.Leftover`: a deleted config of which versions are left |
+//! | 11 | `Draft` | config u64, number u64 | `store.Draft` |
+//! | 12 | `Promotion` | due_ms u64, config u64 | empty: when a config's promotion is due |
+//! | 13 | `App` | app | `store.Scope` |
+//! | 14 | `Env` | app, 0, env | `store.Scope` |
+//! | 15 | `Audit` | seq u64 | `store.AuditRecord`: one for each accepted change |
 
 /// The first byte of a family's keys: stable for ever, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,11 +45,21 @@ pub enum Family {
     IdempotencyExpiry = 9,
     /// Deleted configs of which versions are left.
     Leftover = 10,
+    /// Contents saved without a version.
+    Draft = 11,
+    /// Configs by when their promotion is due.
+    Promotion = 12,
+    /// Applications.
+    App = 13,
+    /// Environments.
+    Env = 14,
+    /// The chain of accepted changes.
+    Audit = 15,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Family; 10] = [
+    pub const ALL: [Family; 15] = [
         Family::Tenant,
         Family::Config,
         Family::ConfigName,
@@ -55,6 +70,11 @@ impl Family {
         Family::Idempotency,
         Family::IdempotencyExpiry,
         Family::Leftover,
+        Family::Draft,
+        Family::Promotion,
+        Family::App,
+        Family::Env,
+        Family::Audit,
     ];
 
     /// The range of the whole family: from, to (exclusive).
@@ -94,6 +114,11 @@ pub enum Key<'a> {
     Idempotency { tenant: u64, scope: [u8; 32] },
     IdempotencyExpiry { tenant: u64, expires_ms: u64, scope: [u8; 32] },
     Leftover { tenant: u64, config: u64 },
+    Draft { tenant: u64, config: u64, number: u64 },
+    Promotion { tenant: u64, due_ms: u64, config: u64 },
+    App { tenant: u64, app: &'a str },
+    Env { tenant: u64, app: &'a str, env: &'a str },
+    Audit { tenant: u64, seq: u64 },
 }
 
 /// Bytes that are no key of ours.
@@ -109,40 +134,42 @@ impl<'a> Key<'a> {
             key.extend_from_slice(&n.to_be_bytes());
             key
         };
+        let numbers = |family, tenant, a, b: u64| {
+            let mut key = number(family, tenant, a);
+            key.extend_from_slice(&b.to_be_bytes());
+            key
+        };
         let hash = |family, tenant, h: &[u8; 32]| {
             let mut key = start(family, tenant);
             key.extend_from_slice(h);
             key
         };
-        match self {
-            Key::Tenant { tenant } => start(Family::Tenant, *tenant),
-            Key::Config { tenant, config } => number(Family::Config, *tenant, *config),
-            Key::ConfigName { tenant, app, env, name } => {
-                let mut key = start(Family::ConfigName, *tenant);
-                // Names hold no NUL (common::ids), so that the order of keys is the order of the triples.
-                for (i, part) in [app, env, name].into_iter().enumerate() {
-                    if i > 0 {
-                        key.push(0);
-                    }
-                    key.extend_from_slice(part.as_bytes());
-                }
-                key
-            }
-            Key::Version { tenant, config, number: n } => {
-                let mut key = number(Family::Version, *tenant, *config);
-                key.extend_from_slice(&n.to_be_bytes());
-                key
-            }
-            Key::Content { tenant, sha256 } => hash(Family::Content, *tenant, sha256),
-            Key::ContentReferences { tenant, sha256 } => hash(Family::ContentReferences, *tenant, sha256),
-            Key::Event { tenant, revision } => number(Family::Event, *tenant, *revision),
-            Key::Idempotency { tenant, scope } => hash(Family::Idempotency, *tenant, scope),
-            Key::IdempotencyExpiry { tenant, expires_ms, scope } => {
-                let mut key = number(Family::IdempotencyExpiry, *tenant, *expires_ms);
+        // Names hold no NUL (common::ids), so that the order of keys is the order of the names.
+        let names = |family, tenant, parts: &[&str]| {
+            let mut key = start(family, tenant);
+            key.extend_from_slice(parts.join("\0").as_bytes());
+            key
+        };
+        match *self {
+            Key::Tenant { tenant } => start(Family::Tenant, tenant),
+            Key::Config { tenant, config } => number(Family::Config, tenant, config),
+            Key::ConfigName { tenant, app, env, name } => names(Family::ConfigName, tenant, &[app, env, name]),
+            Key::Version { tenant, config, number } => numbers(Family::Version, tenant, config, number),
+            Key::Content { tenant, ref sha256 } => hash(Family::Content, tenant, sha256),
+            Key::ContentReferences { tenant, ref sha256 } => hash(Family::ContentReferences, tenant, sha256),
+            Key::Event { tenant, revision } => number(Family::Event, tenant, revision),
+            Key::Idempotency { tenant, ref scope } => hash(Family::Idempotency, tenant, scope),
+            Key::IdempotencyExpiry { tenant, expires_ms, ref scope } => {
+                let mut key = number(Family::IdempotencyExpiry, tenant, expires_ms);
                 key.extend_from_slice(scope);
                 key
             }
-            Key::Leftover { tenant, config } => number(Family::Leftover, *tenant, *config),
+            Key::Leftover { tenant, config } => number(Family::Leftover, tenant, config),
+            Key::Draft { tenant, config, number } => numbers(Family::Draft, tenant, config, number),
+            Key::Promotion { tenant, due_ms, config } => numbers(Family::Promotion, tenant, due_ms, config),
+            Key::App { tenant, app } => names(Family::App, tenant, &[app]),
+            Key::Env { tenant, app, env } => names(Family::Env, tenant, &[app, env]),
+            Key::Audit { tenant, seq } => number(Family::Audit, tenant, seq),
         }
     }
 
@@ -158,7 +185,12 @@ impl<'a> Key<'a> {
             | Key::Event { tenant, .. }
             | Key::Idempotency { tenant, .. }
             | Key::IdempotencyExpiry { tenant, .. }
-            | Key::Leftover { tenant, .. } => tenant,
+            | Key::Leftover { tenant, .. }
+            | Key::Draft { tenant, .. }
+            | Key::Promotion { tenant, .. }
+            | Key::App { tenant, .. }
+            | Key::Env { tenant, .. }
+            | Key::Audit { tenant, .. } => tenant,
         }
     }
 
@@ -185,6 +217,15 @@ impl<'a> Key<'a> {
                 .zip(fields.hash())
                 .map(|(expires_ms, scope)| Key::IdempotencyExpiry { tenant, expires_ms, scope }),
             Family::Leftover => fields.number().map(|config| Key::Leftover { tenant, config }),
+            Family::Draft => {
+                fields.number().zip(fields.number()).map(|(config, number)| Key::Draft { tenant, config, number })
+            }
+            Family::Promotion => {
+                fields.number().zip(fields.number()).map(|(due_ms, config)| Key::Promotion { tenant, due_ms, config })
+            }
+            Family::App => fields.names().map(|[app]| Key::App { tenant, app }),
+            Family::Env => fields.names().map(|[app, env]| Key::Env { tenant, app, env }),
+            Family::Audit => fields.number().map(|seq| Key::Audit { tenant, seq }),
         };
         key.filter(|_| fields.0.is_empty()).ok_or_else(invalid)
     }
@@ -206,12 +247,12 @@ impl<'a> Fields<'a> {
         Some(*head)
     }
 
-    fn names(&mut self) -> Option<[&'a str; 3]> {
+    fn names<const N: usize>(&mut self) -> Option<[&'a str; N]> {
         let text = std::str::from_utf8(self.0).ok()?;
         self.0 = &[];
-        let mut parts = text.split('\0');
-        let names = [parts.next()?, parts.next()?, parts.next()?];
-        (parts.next().is_none() && names.iter().all(|n| !n.is_empty())).then_some(names)
+        let parts: Vec<&str> = text.split('\0').collect();
+        let names: [&str; N] = parts.try_into().ok()?;
+        names.iter().all(|n| !n.is_empty()).then_some(names)
     }
 }
 
@@ -225,7 +266,7 @@ mod tests {
 
     fn any_key() -> impl Strategy<Value = Owned> {
         let name = "[A-Za-z0-9][A-Za-z0-9._-]{0,5}";
-        (1u8..=10, any::<u64>(), any::<u64>(), any::<u64>(), any::<[u8; 32]>(), [name, name, name])
+        (1u8..=15, any::<u64>(), any::<u64>(), any::<u64>(), any::<[u8; 32]>(), [name, name, name])
     }
 
     fn key(owned: &Owned) -> Key<'_> {
@@ -241,19 +282,30 @@ mod tests {
             7 => Key::Event { tenant, revision: a },
             8 => Key::Idempotency { tenant, scope: hash },
             9 => Key::IdempotencyExpiry { tenant, expires_ms: a, scope: hash },
-            _ => Key::Leftover { tenant, config: a },
+            10 => Key::Leftover { tenant, config: a },
+            11 => Key::Draft { tenant, config: a, number: b },
+            12 => Key::Promotion { tenant, due_ms: a, config: b },
+            13 => Key::App { tenant, app },
+            14 => Key::Env { tenant, app, env },
+            _ => Key::Audit { tenant, seq: a },
         }
     }
 
     /// What the order of two keys must be: by family, tenant, then fields from left to right.
     fn order(owned: &Owned) -> (u8, u64, [String; 3], u64, u64, [u8; 32]) {
-        let (family, tenant, a, b, hash, names) = owned.clone();
-        let (has_a, has_b, has_hash) =
-            (matches!(family, 2 | 4 | 7 | 9 | 10), family == 4, matches!(family, 5 | 6 | 8 | 9));
+        let (family, tenant, a, b, hash, [app, env, name]) = owned.clone();
+        let has_a = matches!(family, 2 | 4 | 7 | 9 | 10 | 11 | 12 | 15);
+        let (has_b, has_hash) = (matches!(family, 4 | 11 | 12), matches!(family, 5 | 6 | 8 | 9));
+        let names = match family {
+            3 => [app, env, name],
+            13 => [app, String::new(), String::new()],
+            14 => [app, env, String::new()],
+            _ => Default::default(),
+        };
         (
             family,
             tenant,
-            if family == 3 { names } else { Default::default() },
+            names,
             if has_a { a } else { 0 },
             if has_b { b } else { 0 },
             if has_hash { hash } else { [0; 32] },
@@ -293,7 +345,7 @@ mod tests {
     #[test]
     fn ordinals_are_what_is_on_disk() {
         let ordinals: Vec<u8> = Family::ALL.iter().map(|f| *f as u8).collect();
-        assert_eq!(ordinals, (1..=10).collect::<Vec<u8>>());
+        assert_eq!(ordinals, (1..=15).collect::<Vec<u8>>());
         assert_eq!(
             Key::Version { tenant: 1, config: 2, number: 3 }.encode(),
             [[4].as_slice(), &1u64.to_be_bytes(), &2u64.to_be_bytes(), &3u64.to_be_bytes()].concat()
