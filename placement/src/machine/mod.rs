@@ -114,6 +114,9 @@ fn run(tx: &mut Tx<'_>, now_ms: u64, command: PlacementCommand) -> Result<Effect
         Some(Op::RevokeKey(id)) => credentials::revoke_key(tx, &id),
         Some(Op::PutRole(role)) => credentials::put_role(tx, role),
         Some(Op::DeleteRole(name)) => credentials::delete_role(tx, name),
+        Some(Op::SetQuotas(_) | Op::ConfirmSettings(_)) => {
+            Err(Stop::Fatal(FatalError("an operation that nobody proposes yet".into())))
+        }
         // The level keeps new operations out of the log until every member knows them; guessing would make replicas
         // diverge.
         None => {

@@ -75,6 +75,7 @@ pub(super) fn create(tx: &mut Tx<'_>, now_ms: u64, create: CreateTenant) -> Resu
         state: TenantState::Creating.into(),
         created_ms: now_ms,
         description: create.description,
+        ..Default::default()
     };
     save(tx, &Key::Counters, &counters);
     save(tx, &Key::Tenant(id), &tenant);

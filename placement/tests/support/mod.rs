@@ -265,7 +265,7 @@ impl ShardService for StandIn {
             TenantState::Creating | TenantState::Stable => "active",
             _ => "deleted",
         };
-        Ok(Response::new(EnsureTenantResponse { state: state.into(), epoch: tenant.epoch }))
+        Ok(Response::new(EnsureTenantResponse { state: state.into(), epoch: tenant.epoch, ..Default::default() }))
     }
 }
 

@@ -253,7 +253,8 @@ mod tests {
     #[test]
     fn the_shard_follows_the_record_and_never_goes_back() {
         let group: GroupName = "shard-a".parse().unwrap();
-        let activate = Box::new(Op::Activate(log::Activate { name: "acme".into(), incarnation: 1, ..Default::default() }));
+        let activate =
+            Box::new(Op::Activate(log::Activate { name: "acme".into(), incarnation: 1, ..Default::default() }));
         let delete = Box::new(Op::DeleteTenant(log::DeleteTenant {}));
         let nothing = own(None, 0);
         let active = own(Some(TenantState::Active), 1);

@@ -77,6 +77,6 @@ impl ShardService for Internal {
         let standing = self.shard.ownership.ensure(tenant, Instant::now() + ENSURE).await;
         let standing = standing.map_err(|e| to_status(&e, &id))?;
         let state = standing.state.map_or("absent", |state| state.name()).to_owned();
-        Ok(Response::new(EnsureTenantResponse { state, epoch: standing.epoch.0 }))
+        Ok(Response::new(EnsureTenantResponse { state, epoch: standing.epoch.0, ..Default::default() }))
     }
 }

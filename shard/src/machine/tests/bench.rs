@@ -142,7 +142,7 @@ pub fn keyed(key: &str, op: Op) -> ShardCommand {
 }
 
 pub fn activate(name: &str) -> Op {
-    Op::Activate(Activate { name: name.into(), incarnation: 3 })
+    Op::Activate(Activate { name: name.into(), incarnation: 3, ..Default::default() })
 }
 
 pub fn delete_tenant() -> Op {
