@@ -193,6 +193,21 @@ impl ApiError {
         Self { too_large: true, ..Self::new(Code::ResourceExhausted, message) }
     }
 
+    /// The same error of a part of a body: every field is below `part`, as `changes[3]`.
+    pub fn within(mut self, part: &str) -> Self {
+        let of_field = self.details.first().is_some_and(|d| self.message.starts_with(&format!("{}: ", d.field)));
+        if self.details.is_empty() {
+            let why = self.message.clone();
+            self = self.with_detail("", why);
+        }
+        self.message = if of_field { format!("{part}.{}", self.message) } else { format!("{part}: {}", self.message) };
+        for detail in &mut self.details {
+            let below = if detail.field.is_empty() { "" } else { "." };
+            detail.field = format!("{part}{below}{}", detail.field);
+        }
+        self
+    }
+
     /// Adds a field at fault.
     pub fn with_detail(mut self, field: impl Into<String>, description: impl Into<String>) -> Self {
         self.details.push(FieldProblem { field: field.into(), description: description.into() });

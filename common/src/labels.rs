@@ -53,6 +53,16 @@ impl Labels {
         wanted.0.iter().all(|(name, value)| self.get(name) == Some(value))
     }
 
+    /// Whether no client can carry both: some label with two values.
+    pub fn contradict(&self, other: &Labels) -> bool {
+        self.0.iter().any(|(name, value)| other.get(name).is_some_and(|theirs| theirs != value))
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// No labels at all.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

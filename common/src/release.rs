@@ -1,16 +1,33 @@
-//! Which version a client is served: a pure function of the rules and its labels (DESIGN section 6).
+//! Which version a client is served: a pure function of the rules and its labels (DESIGN section 6, ADR 2).
+//!
+//! [`evaluate`] is what fetches and watches use, [`validate`] says which lists of rules mean something, [`plan`] makes rules
+//! of a strategy, and [`explain`] says why.
+
+mod explain;
+mod plan;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use std::{cmp::Reverse, fmt};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{error::ApiError, labels::Labels};
+use crate::labels::Labels;
+
+pub use explain::{Reason, Verdict, explain};
+pub use plan::{DEFAULT_STICKY_LABEL, Kind, Strategy, default_rule, plan, promote, serve_by_default};
+pub use validate::validate;
 
 /// At most so many rules on a config.
 pub const MAX_RULES: usize = 100;
 /// A whole, in the unit of [`Percentage::basis_points`].
 pub const WHOLE: u32 = 10_000;
+/// Priorities are from its negative to this: there is always room above and below for rules that are made by strategies.
+pub const MAX_PRIORITY: i32 = 1_000_000_000;
 
-/// A client that carries all `labels` is served `version`; the highest priority wins.
+/// A client that carries all `labels` is served `version`; the highest rank wins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseRule {
@@ -39,108 +56,89 @@ pub struct Percentage {
 }
 
 impl Percentage {
-    /// The bucket hashes the config and the label's value, so that two configs draw different canaries.
-    fn admits(&self, config: u64, labels: &Labels) -> bool {
-        let Some(value) = labels.get(&self.sticky_label) else { return false };
+    /// Where the client stands, 0 to 9999: it is in while this is below the share. None: it does not carry the label.
+    ///
+    /// The place hashes the config and the label's value, so that two configs draw different canaries.
+    fn place(&self, config: u64, labels: &Labels) -> Option<u32> {
+        let value = labels.get(&self.sticky_label)?;
         let digest = Sha256::new().chain_update(config.to_be_bytes()).chain_update(value.as_bytes()).finalize();
         let bucket = u64::from_be_bytes([
             digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7],
         ]);
-        // Scaled rather than taken modulo, so that every bucket is equally likely.
-        let place = ((u128::from(bucket) * u128::from(WHOLE)) >> 64) as u32;
-        place < self.basis_points
+        // Scaled rather than taken modulo, so that every place is equally likely. The product is below WHOLE.
+        Some(((u128::from(bucket) * u128::from(WHOLE)) >> 64) as u32)
+    }
+
+    fn admits(&self, config: u64, labels: &Labels) -> bool {
+        self.place(config, labels).is_some_and(|place| place < self.basis_points)
+    }
+}
+
+impl ReleaseRule {
+    /// What decides between rules that admit the same client: priority, then the number of labels.
+    pub fn rank(&self) -> (i32, usize) {
+        (self.priority, self.labels.len())
+    }
+
+    /// Whether it serves this client, as long as no rule of a higher rank does.
+    pub fn admits(&self, config: u64, labels: &Labels) -> bool {
+        labels.contains_all(&self.labels) && self.percentage.as_ref().is_none_or(|p| p.admits(config, labels))
+    }
+
+    /// Whether it is for everybody.
+    pub fn is_default(&self) -> bool {
+        self.labels.is_empty() && self.percentage.is_none()
+    }
+}
+
+/// For people: `{region=eu}, 10 % by client, priority 5`.
+impl fmt::Display for ReleaseRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.labels.is_empty() {
+            true if self.percentage.is_none() => f.write_str("default")?,
+            true => f.write_str("all clients")?,
+            false => {
+                let pairs: Vec<String> = self.labels.iter().map(|(n, v)| format!("{n}={v}")).collect();
+                write!(f, "{{{}}}", pairs.join(", "))?;
+            }
+        }
+        if let Some(p) = &self.percentage {
+            write!(f, ", {} by {}", Percent(p.basis_points), p.sticky_label)?;
+        }
+        write!(f, ", priority {}", self.priority)
+    }
+}
+
+/// Basis points as people read them: `10 %`, `0.05 %`.
+struct Percent(u32);
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0 / 100, self.0 % 100) {
+            (whole, 0) => write!(f, "{whole} %"),
+            (whole, rest) if rest % 10 == 0 => write!(f, "{whole}.{} %", rest / 10),
+            (whole, rest) => write!(f, "{whole}.{rest:02} %"),
+        }
     }
 }
 
 /// The version that a client with these labels is served, or none where no rule admits it.
 ///
-/// Equal priorities are refused by [`validate`] where both could match; should both stand, more labels win, then the
-/// earlier rule.
+/// Equal ranks are refused by [`validate`] where both could match; should both stand, the earlier rule wins.
 pub fn evaluate(config: u64, rules: &[ReleaseRule], labels: &Labels) -> Option<u64> {
     let mut best: Option<&ReleaseRule> = None;
     for rule in rules {
-        let admits =
-            labels.contains_all(&rule.labels) && rule.percentage.as_ref().is_none_or(|p| p.admits(config, labels));
-        let rank = |r: &ReleaseRule| (r.priority, r.labels.iter().count());
-        if admits && best.is_none_or(|b| rank(rule) > rank(b)) {
+        if best.is_none_or(|b| rule.rank() > b.rank()) && rule.admits(config, labels) {
             best = Some(rule);
         }
     }
     best.map(|r| r.version)
 }
 
-/// Refuses what cannot mean anything: too many rules, a share above the whole, the same rule twice.
-pub fn validate(rules: &[ReleaseRule]) -> Result<(), ApiError> {
-    if rules.len() > MAX_RULES {
-        return Err(ApiError::invalid("rules", format!("at most {MAX_RULES} rules on a config")));
-    }
-    for (i, rule) in rules.iter().enumerate() {
-        if let Some(p) = &rule.percentage {
-            if p.basis_points > WHOLE {
-                return Err(ApiError::invalid(format!("rules[{i}].percentage.basis_points"), "0 to 10000"));
-            }
-            if p.sticky_label.is_empty() || p.sticky_label.bytes().any(|b| b.is_ascii_uppercase()) {
-                return Err(ApiError::invalid(
-                    format!("rules[{i}].percentage.sticky_label"),
-                    "names a label in lower case",
-                ));
-            }
-        }
-        let twin = rules[..i]
-            .iter()
-            .position(|r| r.priority == rule.priority && r.labels == rule.labels && r.percentage == rule.percentage);
-        if let Some(j) = twin {
-            let why = format!("rules[{j}] has the same labels and priority: which one wins would be a guess");
-            return Err(ApiError::invalid(format!("rules[{i}]"), why));
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        Labels::new(pairs.iter().map(|(n, v)| (n.to_string(), v.to_string()))).unwrap()
-    }
-
-    fn rule(pairs: &[(&str, &str)], version: u64, priority: i32) -> ReleaseRule {
-        ReleaseRule { labels: labels(pairs), version, priority, percentage: None }
-    }
-
-    #[test]
-    fn the_highest_priority_that_matches_wins() {
-        let rules = [rule(&[], 1, 0), rule(&[("region", "eu")], 2, 10), rule(&[("region", "eu"), ("ip", "1")], 3, 20)];
-        assert_eq!(evaluate(1, &rules, &labels(&[])), Some(1));
-        assert_eq!(evaluate(1, &rules, &labels(&[("region", "eu")])), Some(2));
-        assert_eq!(evaluate(1, &rules, &labels(&[("region", "eu"), ("ip", "1")])), Some(3));
-        assert_eq!(evaluate(1, &rules[1..], &labels(&[])), None);
-    }
-
-    #[test]
-    fn a_share_is_sticky_and_grows_without_moving_anyone_out() {
-        let with = |basis_points| {
-            [ReleaseRule {
-                percentage: Some(Percentage { basis_points, sticky_label: "client".into() }),
-                ..rule(&[], 2, 1)
-            }]
-        };
-        let mut inside = 0;
-        for i in 0..10_000 {
-            let client = labels(&[("client", &format!("c{i}"))]);
-            let at_ten = evaluate(7, &with(1_000), &client).is_some();
-            let at_twenty = evaluate(7, &with(2_000), &client).is_some();
-            assert!(!at_ten || at_twenty);
-            inside += u32::from(at_ten);
-        }
-        assert!((900..=1100).contains(&inside), "{inside} of 10000 at 10 %");
-        assert_eq!(evaluate(7, &with(WHOLE), &labels(&[])), None, "a client without the label is out");
-    }
-
-    #[test]
-    fn twins_are_refused() {
-        assert!(validate(&[rule(&[], 1, 0), rule(&[], 2, 0)]).is_err());
-        assert!(validate(&[rule(&[], 1, 0), rule(&[], 2, 1)]).is_ok());
-    }
+/// The places of the rules in the order in which they are tried.
+fn order(rules: &[ReleaseRule]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..rules.len()).collect();
+    // Stable: of equal ranks the earlier one is tried first.
+    order.sort_by_key(|i| Reverse(rules[*i].rank()));
+    order
 }

@@ -134,7 +134,8 @@ fn history_is_cut_by_number_and_by_bytes() {
     bench.write(put("a", "x: 1")).unwrap();
     let long = "v".repeat(120);
     for i in 0..60 {
-        let rules = (0..90).map(|n| rule(&[("a", &long), ("b", &long)], 1, n + i)).collect();
+        let rules =
+            (0..90).map(|n: i32| rule(&[("a", &long), ("b", &long), ("n", &n.to_string())], 1, n + i)).collect();
         bench.write(releases(1, rules)).unwrap();
     }
     let revisions = |after, to, limit| {

@@ -120,9 +120,10 @@ async fn events_carry_the_rules_before_and_after() {
 }
 
 fn large_rules(n: usize) -> String {
-    let labels: serde_json::Map<String, serde_json::Value> =
-        (0..31).map(|i| (format!("label-{i}"), format!("{n}-{}", "x".repeat(110)).into())).collect();
-    let rule = |i: usize| serde_json::json!({"version": 1, "priority": i, "labels": labels});
+    let labels = |rule: usize| -> serde_json::Map<String, serde_json::Value> {
+        (0..31).map(|i| (format!("label-{i}"), format!("{n}-{rule}-{}", "x".repeat(107)).into())).collect()
+    };
+    let rule = |i: usize| serde_json::json!({"version": 1, "priority": i, "labels": labels(i)});
     serde_json::json!({ "rules": (0..15).map(rule).collect::<Vec<_>>() }).to_string()
 }
 

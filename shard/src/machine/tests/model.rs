@@ -120,7 +120,8 @@ impl Model {
                 let op = releases(u64::from(*id), new.clone());
                 let Some(config) = self.configs.get_mut(&u64::from(*id)) else { return Some((op, false)) };
                 let there = |r: &ReleaseRule| (1..=config.versions.len() as u64).contains(&r.version);
-                if !new.iter().all(there) {
+                let one_for_each = new.iter().enumerate().all(|(i, r)| new[..i].iter().all(|o| o.labels != r.labels));
+                if !new.iter().all(there) || !one_for_each {
                     return Some((op, false));
                 }
                 if config.rules == new {

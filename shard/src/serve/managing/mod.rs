@@ -1,0 +1,51 @@
+//! What those ask who manage configuration. One function for each call, by topic; REST and gRPC are skins.
+
+mod configs;
+mod content;
+mod releases;
+mod seen;
+mod versions;
+
+use conflux_common::{
+    error::ApiError,
+    grant::Action,
+    ids::{AppName, ConfigName, EnvName},
+};
+
+pub use configs::{config, create_config, delete_config, list_configs, put_config};
+pub use content::{Sent, content_too_large};
+pub use releases::{releases, set_releases};
+pub use versions::{create_version, list_versions, version};
+
+use super::call::Call;
+
+/// Where a config is.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The application.
+    pub app: AppName,
+    /// The environment.
+    pub env: EnvName,
+    /// The config's name.
+    pub name: ConfigName,
+}
+
+impl Place {
+    /// Checks the three names.
+    pub fn new(app: &str, env: &str, name: &str) -> Result<Self, ApiError> {
+        Ok(Self { app: app.parse()?, env: env.parse()?, name: name.parse()? })
+    }
+
+    fn require(&self, call: &Call, actions: &[Action]) -> Result<(), ApiError> {
+        call.require(actions, self.app.as_str(), self.env.as_str(), self.name.as_str())
+    }
+}
+
+/// Which page of a listing.
+#[derive(Debug, Clone, Default)]
+pub struct PageAsked {
+    /// 0: the default.
+    pub limit: u32,
+    /// Of the page before; empty: the first.
+    pub cursor: String,
+}
