@@ -7,6 +7,7 @@
 
 pub mod api_key;
 pub mod dial;
+pub mod distinct;
 pub mod error;
 pub mod grant;
 pub mod headers;
