@@ -7,12 +7,12 @@
 
 pub mod api_key;
 pub mod dial;
-pub mod distinct;
 pub mod error;
 pub mod grant;
 pub mod headers;
 pub mod ids;
 pub mod labels;
+pub mod quotas;
 pub mod release;
 pub mod respond;
 pub mod serve;

@@ -24,7 +24,6 @@ pub mod session_adapter;
 pub mod settings;
 pub mod strip;
 pub mod upstream;
-pub mod usage;
 pub mod watch;
 
 pub use run::{RunError, run};

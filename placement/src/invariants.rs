@@ -7,9 +7,12 @@ use conflux_proto::{
 };
 use conflux_raft::{FatalError, Read, Tx};
 
-use crate::store::{
-    Key,
-    rows::{counters, exists, load},
+use crate::{
+    machine::tenants::awaits_settings,
+    store::{
+        Key,
+        rows::{counters, exists, load},
+    },
 };
 
 /// Checks every row that `tx` set or removed.
@@ -66,7 +69,11 @@ fn tenant(rows: &impl Read, id: u64) -> Result<Held, FatalError> {
         .and(must(named.is_some_and(|n| n.id == id), "one live tenant has a name, whatever its case"))
         .and(must(tenant.epoch >= 1 && tenant.incarnation >= 1, "epochs and incarnations begin with 1"))
         .and(must(exists(rows, &Key::Group(tenant.shard.clone()))?, "a tenant's shard is known"))
-        .and(must(pending == in_transit, "the reconciler's work is what is being created or deleted")))
+        .and(must(tenant.settings_applied <= tenant.settings_seq, "no settings are confirmed that were never made"))
+        .and(must(
+            pending == (in_transit || awaits_settings(&tenant)),
+            "the reconciler's work is what is being created or deleted, or waits for its shard to take settings over",
+        )))
 }
 
 fn name(rows: &impl Read, folded: &str) -> Result<Held, FatalError> {

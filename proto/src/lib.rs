@@ -35,8 +35,10 @@ pub use conflux::log::v1 as log;
 pub use conflux::store::v1 as store;
 /// What clients speak.
 pub use conflux::v1;
+pub mod audit;
 pub mod caller;
 pub mod context;
 pub mod principal;
+pub mod quotas;
 pub mod release;
 pub mod status;

@@ -14,13 +14,13 @@ pub mod ownership;
 mod propose;
 pub mod query;
 mod report;
+pub mod retention;
 mod run;
 pub mod serve;
 mod settings;
 mod shard;
 pub mod store;
 mod upkeep;
-pub mod usage;
 
 pub use run::{RunError, run};
 pub use settings::ShardSettings;

@@ -37,6 +37,7 @@ fn error_of(refusal: Refusal) -> ApiError {
         Some(hint) => ApiError { code, ..ApiError::elsewhere(hint, refusal.message) },
         None => ApiError::new(code, refusal.message),
     };
+    error.too_large = refusal.too_large;
     for detail in refusal.details {
         error = error.with_detail(detail.field, detail.description);
     }
@@ -59,6 +60,7 @@ mod tests {
             details: vec![FieldError { field: "epoch".into(), description: "is 4".into() }],
             epoch: 4,
             retry: retry::WRONG_EPOCH.into(),
+            ..Default::default()
         };
         let answer = ShardAnswer { result: Some(shard_answer::Result::Refusal(refusal)) };
         let error = read_answer(&answer.encode_to_vec()).unwrap_err();

@@ -16,6 +16,7 @@ async fn oversized_truncated_and_slow_requests_harm_nobody_else() {
     let key = demo.key.clone().unwrap();
     let place = Place::new("demo", "shop", "prod", "a.json");
     demo.put(&place, "{}").await.unwrap().expect(&[201]).unwrap();
+    federation.raise_quotas("demo").await.unwrap();
     let resting = Federation::resident_bytes(gateway.pid);
 
     // Bodies: exactly the ceiling is taken, one byte more is not, and neither is a length that lies.

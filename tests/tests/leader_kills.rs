@@ -13,6 +13,7 @@ use conflux_tests::{
 /// `kills` leader kills with bodies of `bytes`; prints the distribution of the gap.
 async fn kill_leaders(kills: usize, writers: usize, bytes: usize) {
     let mut federation = Federation::start(Shape::ONE_GROUP).await.unwrap();
+    federation.raise_quotas("demo").await.unwrap();
     let demo = federation.demo();
     let steady = Place::new("demo", "load", "test", "steady.json");
     demo.put(&steady, "{\"steady\": true}").await.unwrap().expect(&[201]).unwrap();

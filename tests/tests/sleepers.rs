@@ -22,6 +22,7 @@ async fn status_of(federation: &Federation, member: &str) -> Option<serde_json::
 async fn a_replica_that_slept_comes_back_by_snapshot_and_a_wiped_one_as_a_new_voter() {
     let settings = ["shard:member.raft.snapshot_after_bytes=1000000", "shard:member.raft.keep_log_bytes=100000"];
     let mut federation = Federation::start_with(Shape::ONE_GROUP, &settings).await.unwrap();
+    federation.raise_quotas("demo").await.unwrap();
     let demo = federation.demo();
     let leader = federation.leader("shard-a").await.member;
     let sleeper = federation.members("shard-a").into_iter().find(|m| m.member != leader).unwrap().member;

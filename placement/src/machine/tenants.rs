@@ -1,9 +1,10 @@
 //! Tenants: `Creating -> Stable -> Deleting{e+1} -> Gone`. The id is never used again; the name is free once it is Gone.
 
-use conflux_common::{error::Code, ids::TenantName};
+use conflux_common::{error::Code, ids::TenantName, quotas::Quotas};
 use conflux_proto::{
     internal::{TenantRecord, TenantState, change},
-    log::{AdvanceTenant, CreateTenant, placement_answer::Result as Answer},
+    log::{AdvanceTenant, ConfirmSettings, CreateTenant, SetQuotas, placement_answer::Result as Answer},
+    quotas,
     store::{TenantRef, TenantTombstone},
 };
 use conflux_raft::{FatalError, Read, Tx};
@@ -75,7 +76,7 @@ pub(super) fn create(tx: &mut Tx<'_>, now_ms: u64, create: CreateTenant) -> Resu
         state: TenantState::Creating.into(),
         created_ms: now_ms,
         description: create.description,
-        ..Default::default()
+        ..TenantRecord::default()
     };
     save(tx, &Key::Counters, &counters);
     save(tx, &Key::Tenant(id), &tenant);
@@ -130,12 +131,49 @@ pub(super) fn advance(tx: &mut Tx<'_>, now_ms: u64, step: &AdvanceTenant) -> Res
         (TenantState::Creating, TenantState::Stable) => {
             let tenant = TenantRecord { state: TenantState::Stable.into(), ..tenant };
             save(tx, &Key::Tenant(tenant.id), &tenant);
-            remove(tx, &Key::Pending(tenant.id));
+            if !awaits_settings(&tenant) {
+                remove(tx, &Key::Pending(tenant.id));
+            }
             Ok(Effect::new(Answer::Tenant(tenant.clone()), [change::Change::Tenant(tenant)]))
         }
         (TenantState::Deleting, TenantState::Gone) => Ok(bury(tx, now_ms, tenant)),
         (from, to) => Err(invalid("to", format!("no tenant goes from {from:?} to {to:?}"))),
     }
+}
+
+/// Whether the shard has not confirmed the newest settings yet.
+pub fn awaits_settings(tenant: &TenantRecord) -> bool {
+    tenant.settings_applied < tenant.settings_seq
+}
+
+/// What the tenant may have. Its shard takes it over, and the reconciler asks until it says so.
+pub(super) fn set_quotas(tx: &mut Tx<'_>, set: &SetQuotas) -> Result<Effect, Stop> {
+    Quotas::check(quotas::from_wire(set.quotas.as_ref()))?;
+    let found = by_name(tx, &set.tenant)?.filter(|t| t.state() != TenantState::Deleting);
+    let Some(tenant) = found else { return Err(refuse(Code::NotFound, "there is no such tenant")) };
+    if tenant.quotas.unwrap_or_default() == set.quotas.unwrap_or_default() {
+        return Ok(Effect::new(Answer::Tenant(tenant), []));
+    }
+    let settings_seq = tenant.settings_seq + 1;
+    let tenant = TenantRecord { quotas: set.quotas, settings_seq, ..tenant };
+    save(tx, &Key::Tenant(tenant.id), &tenant);
+    mark(tx, &Key::Pending(tenant.id));
+    Ok(Effect::new(Answer::Tenant(tenant.clone()), [change::Change::Tenant(tenant)]))
+}
+
+/// The shard has the settings up to this number. What is known already changes nothing.
+pub(super) fn confirm_settings(tx: &mut Tx<'_>, confirm: &ConfirmSettings) -> Result<Effect, Stop> {
+    let Some(tenant) = by_id(tx, confirm.id)? else { return Err(refuse(Code::NotFound, "there is no such tenant")) };
+    let settings_applied = confirm.settings_seq.min(tenant.settings_seq);
+    if settings_applied <= tenant.settings_applied {
+        return Ok(Effect::new(Answer::Tenant(tenant), []));
+    }
+    let tenant = TenantRecord { settings_applied, ..tenant };
+    save(tx, &Key::Tenant(tenant.id), &tenant);
+    if tenant.state() == TenantState::Stable && !awaits_settings(&tenant) {
+        remove(tx, &Key::Pending(tenant.id));
+    }
+    Ok(Effect::new(Answer::Tenant(tenant.clone()), [change::Change::Tenant(tenant)]))
 }
 
 /// Leaves nothing but a tombstone: the name is free, the id never is.

@@ -2,8 +2,8 @@
 
 use conflux_proto::{
     internal::{GroupMember, GroupRecord, KeyRecord, RoleName, RoleRecord, TenantRecord, TenantState},
-    log::{AdvanceTenant, CreateTenant, DeleteTenantRecord, SetShardWeight},
-    store,
+    log::{AdvanceTenant, ConfirmSettings, CreateTenant, DeleteTenantRecord, SetQuotas, SetShardWeight},
+    store, v1,
 };
 use conflux_raft::{Read, view::MemoryState};
 use proptest::prelude::*;
@@ -421,4 +421,45 @@ proptest! {
         }
         prop_assert_eq!(one.frames(), two.frames());
     }
+}
+
+/// An operator's quota reaches the shard however often the leaders change: the tenant is worked on until it is confirmed.
+#[test]
+fn quotas_wait_for_their_shard() {
+    let mut machine = Machine::new();
+    let tenant = machine.tenant(create("acme"));
+    let tenant = machine.advance(&tenant, TenantState::Creating, TenantState::Stable);
+    let pending = |machine: &Machine| machine.0.read(|view| exists(view, &Key::Pending(tenant.id))).unwrap();
+    assert!(!pending(&machine));
+    let set = |configs| {
+        let quotas = Some(v1::Quotas { configs, ..Default::default() });
+        Op::SetQuotas(SetQuotas { tenant: "acme".into(), quotas })
+    };
+    let confirm = |settings_seq| Op::ConfirmSettings(ConfirmSettings { id: tenant.id, settings_seq });
+    assert_eq!(machine.tenant(set(5)).settings_seq, 1);
+    assert!(pending(&machine));
+    assert_eq!(machine.tenant(set(5)).settings_seq, 1, "the same again is no news");
+    assert_eq!(machine.tenant(set(7)).settings_seq, 2);
+    assert_eq!(machine.tenant(confirm(1)).settings_applied, 1);
+    assert!(pending(&machine), "the shard has the older ones only");
+    assert_eq!(machine.tenant(confirm(9)).settings_applied, 2, "never beyond what was made");
+    assert!(!pending(&machine));
+    let too_many = Op::SetQuotas(SetQuotas {
+        tenant: "acme".into(),
+        quotas: Some(v1::Quotas { config_bytes: 2 << 20, ..Default::default() }),
+    });
+    assert_eq!(machine.refused(too_many).field, "config_bytes");
+    let unknown = Op::SetQuotas(SetQuotas { tenant: "nobody".into(), quotas: None });
+    assert_eq!(machine.refused(unknown).code, "NOT_FOUND");
+    // Set before the shard has taken the tenant: both are waited for.
+    let other = machine.tenant(create("other"));
+    machine.tenant(Op::SetQuotas(SetQuotas {
+        tenant: "other".into(),
+        quotas: Some(v1::Quotas { configs: 1, ..Default::default() }),
+    }));
+    machine.advance(&other, TenantState::Creating, TenantState::Stable);
+    let waits = |machine: &Machine| machine.0.read(|view| exists(view, &Key::Pending(other.id))).unwrap();
+    assert!(waits(&machine));
+    machine.tenant(Op::ConfirmSettings(ConfirmSettings { id: other.id, settings_seq: 1 }));
+    assert!(!waits(&machine));
 }

@@ -1,5 +1,5 @@
-//! Makes the shards follow placement's records, on the leader: a tenant in Creating or Deleting is brought to its shard
-//! again and again until the shard says that it follows; then the record advances.
+//! Makes the shards follow placement's records, on the leader: a tenant in Creating or Deleting, or one with newer settings, is
+//! brought to its shard again and again until the shard says that it follows; then the record advances.
 //!
 //! Every step may be repeated and may be lost: the shard looks the record up itself, and the record advances by
 //! compare-and-set. So a deposed leader that still works does no harm, and a new one begins with what it finds.
@@ -11,7 +11,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use conflux_proto::{
     internal::{EnsureTenantResponse, TenantRecord, TenantState},
-    log::{AdvanceTenant, PlacementCommand, placement_command::Op},
+    log::{AdvanceTenant, ConfirmSettings, PlacementCommand, placement_command::Op},
 };
 use tokio::{
     task::{Id, JoinSet},
@@ -41,6 +41,8 @@ const PROPOSE: Duration = Duration::from_secs(5);
 enum Next {
     /// The record may advance.
     Advance(TenantState),
+    /// The shard has settings of this number.
+    Confirm(u64),
     /// The shard is at it.
     Wait,
 }
@@ -54,6 +56,9 @@ fn next(record: &TenantRecord, shard: &EnsureTenantResponse) -> Next {
         (TenantState::Creating, "active") => Next::Advance(TenantState::Stable),
         // Not `absent`: only the shard's tombstone keeps an old activation from taking effect later.
         (TenantState::Deleting, "deleted") => Next::Advance(TenantState::Gone),
+        (TenantState::Stable, "active") if shard.settings_seq > record.settings_applied => {
+            Next::Confirm(shard.settings_seq)
+        }
         _ => Next::Wait,
     }
 }
@@ -173,6 +178,7 @@ async fn step(service: &Service, shards: &Shards, id: u64) -> bool {
     match next(&tenant, &answer) {
         Next::Wait => true,
         Next::Advance(to) => advance(service, &tenant, to).await,
+        Next::Confirm(seq) => confirm(service, &tenant, seq).await,
     }
 }
 
@@ -195,6 +201,22 @@ async fn advance(service: &Service, tenant: &TenantRecord, to: TenantState) -> b
     }
 }
 
+/// Records that the shard has the settings up to this number.
+async fn confirm(service: &Service, tenant: &TenantRecord, settings_seq: u64) -> bool {
+    let command = PlacementCommand {
+        principal: "placement:reconciler".into(),
+        op: Some(Op::ConfirmSettings(ConfirmSettings { id: tenant.id, settings_seq })),
+        ..Default::default()
+    };
+    match service.propose(&command, Instant::now() + PROPOSE).await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::warn!(tenant = %tenant.name, %error, "a tenant's settings are not confirmed yet");
+            false
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,7 +225,7 @@ mod tests {
     #[test]
     fn advances_on_the_shards_word_only() {
         let record = |state: TenantState| TenantRecord { epoch: 2, state: state.into(), ..Default::default() };
-        let said = |state: &str, epoch| EnsureTenantResponse { state: state.into(), epoch, ..Default::default() };
+        let said = |state: &str, epoch| EnsureTenantResponse { state: state.into(), epoch, settings_seq: 0 };
         let creating = record(TenantState::Creating);
         assert_eq!(next(&creating, &said("active", 2)), Next::Advance(TenantState::Stable));
         for other in [said("active", 1), said("active", 3), said("absent", 0), said("deleted", 2), said("new", 2)] {
@@ -216,5 +238,9 @@ mod tests {
             assert_eq!(next(&deleting, &other), Next::Wait, "{other:?}");
         }
         assert_eq!(next(&record(TenantState::Stable), &said("active", 2)), Next::Wait);
+        let raised = TenantRecord { settings_seq: 3, settings_applied: 1, ..record(TenantState::Stable) };
+        let has = |settings_seq| EnsureTenantResponse { settings_seq, ..said("active", 2) };
+        assert_eq!(next(&raised, &has(1)), Next::Wait, "the shard has not heard of it");
+        assert_eq!(next(&raised, &has(3)), Next::Confirm(3));
     }
 }

@@ -5,6 +5,7 @@ mod changes;
 mod follow;
 mod keys;
 mod page;
+mod quotas;
 mod roles;
 mod rpc;
 mod shapes;
@@ -39,6 +40,7 @@ fn admin(service: Service) -> Router {
     Router::new()
         .route("/api/v1/admin/tenants", get(tenants::list).post(tenants::create))
         .route("/api/v1/admin/tenants/{name}", get(tenants::show).delete(tenants::remove))
+        .route("/api/v1/admin/tenants/{name}/quotas", get(quotas::show).put(quotas::set))
         .route("/api/v1/admin/tenants/{name}/roles", get(roles::list_of))
         .route("/api/v1/admin/tenants/{name}/roles/{role}", put(roles::set).delete(roles::remove))
         .route("/api/v1/admin/shards", get(shards::list))

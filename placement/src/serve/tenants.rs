@@ -49,7 +49,7 @@ pub async fn create(State(service): State<Service>, request: Request) -> Respons
 }
 
 /// The write has taken effect: whatever the waiting comes to, it must not look like a failure.
-async fn settled(
+pub async fn settled(
     service: &Service,
     call: &Call,
     record: TenantRecord,

@@ -15,7 +15,7 @@ use conflux_placement::{PlacementSettings, RunError, run};
 use conflux_proto::{
     internal::{
         EnsureTenantRequest, EnsureTenantResponse, FeedRequest, FeedResponse, GroupMember, GroupRecord, HistoryRequest,
-        HistoryResponse, LookupTenantRequest, ReportGroupRequest, ReportUseRequest, ReportUseResponse, TenantState,
+        HistoryResponse, LookupTenantRequest, ReportGroupRequest, TenantState,
         lookup_tenant_request::By,
         placement_service_client::PlacementServiceClient,
         shard_service_server::{ShardService, ShardServiceServer},
@@ -252,10 +252,6 @@ impl ShardService for StandIn {
         Err(Status::unimplemented("not here"))
     }
 
-    async fn report_use(&self, _: tonic::Request<ReportUseRequest>) -> Result<Response<ReportUseResponse>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
     async fn ensure_tenant(
         &self,
         request: tonic::Request<EnsureTenantRequest>,
@@ -269,7 +265,11 @@ impl ShardService for StandIn {
             TenantState::Creating | TenantState::Stable => "active",
             _ => "deleted",
         };
-        Ok(Response::new(EnsureTenantResponse { state: state.into(), epoch: tenant.epoch, ..Default::default() }))
+        Ok(Response::new(EnsureTenantResponse {
+            state: state.into(),
+            epoch: tenant.epoch,
+            settings_seq: tenant.settings_seq,
+        }))
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     change::{Change, Made},
     create_config, create_version, delete_config, expire, invariants, lifecycle,
     notice::{ChangeSink, Notice},
-    put_config, remembered, set_releases,
+    prune, put_config, remembered, scopes, set_releases,
     stop::{Stop, encode, is_final, refusal},
 };
 use crate::{query, store::tenant};
@@ -131,6 +131,9 @@ fn perform(change: &mut Change<'_, '_>, op: &Op) -> Result<WriteResponse, Stop> 
         Op::CreateVersion(op) => create_version::create_version(change, op),
         Op::SetReleases(op) => set_releases::set_releases(change, op),
         Op::DeleteConfig(op) => delete_config::delete_config(change, op),
+        Op::PutScope(op) => scopes::put_scope(change, op),
+        Op::DeleteScope(op) => scopes::delete_scope(change, op),
+        Op::Prune(op) => prune::prune(change, op),
         Op::UpdateConfig(_)
         | Op::SaveDraft(_)
         | Op::DropDraft(_)
@@ -138,10 +141,7 @@ fn perform(change: &mut Change<'_, '_>, op: &Op) -> Result<WriteResponse, Stop> 
         | Op::Rollback(_)
         | Op::ApplyChangeset(_)
         | Op::CancelPromotion(_)
-        | Op::PutScope(_)
-        | Op::DeleteScope(_)
-        | Op::Promote(_)
-        | Op::Prune(_) => Err(ApiError::new(Code::Unimplemented, "not yet").into()),
+        | Op::Promote(_) => Err(ApiError::new(Code::Unimplemented, "not yet").into()),
         Op::Activate(_) | Op::DeleteTenant(_) | Op::SweepTenant(_) | Op::Expire(_) => {
             Err(Stop::Fatal(FatalError("an owner's command among users' writes".into())))
         }

@@ -1,13 +1,15 @@
 //! A user's write under way: what every operation needs, and the steps that several share.
 
-use conflux_common::ids::ConfigId;
-use conflux_proto::{internal::FeedEvent, log::ShardCommand, store, v1};
+use bytes::Bytes;
+use conflux_common::{error::ApiError, ids::ConfigId};
+use conflux_proto::{internal::FeedEvent, log::ShardCommand, quotas::effective, store, v1};
 use conflux_raft::{FatalError, Tx};
 
 use super::{
+    audit::{self, Note},
     input::NewVersion,
-    limits,
     precondition::{self, Condition},
+    scopes,
     stop::{Stop, quota},
 };
 use crate::{
@@ -29,6 +31,8 @@ pub(super) struct Change<'c, 'tx> {
     pub now_ms: u64,
     /// What happened so far.
     events: Vec<store::StoredEvent>,
+    /// The same for the audit record.
+    notes: Vec<Note>,
 }
 
 /// What a change has made.
@@ -59,11 +63,29 @@ impl Kind {
     }
 }
 
+/// What happened to an application or an environment, as the event says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ScopeKind {
+    Created,
+    Changed,
+    Deleted,
+}
+
+impl ScopeKind {
+    const fn name(self) -> &'static str {
+        match self {
+            ScopeKind::Created => "scope_created",
+            ScopeKind::Changed => "scope_changed",
+            ScopeKind::Deleted => "scope_deleted",
+        }
+    }
+}
+
 impl<'c, 'tx> Change<'c, 'tx> {
     /// Begins a write to this tenant.
     pub fn new(tx: &'c mut Tx<'tx>, tenant: store::Tenant, command: &'c ShardCommand, now_ms: u64) -> Self {
         let condition = Condition::of(command);
-        Self { tx, tenant, command, condition, now_ms, events: Vec::new() }
+        Self { tx, tenant, command, condition, now_ms, events: Vec::new(), notes: Vec::new() }
     }
 
     /// The one revision of everything that this change does.
@@ -76,13 +98,19 @@ impl<'c, 'tx> Change<'c, 'tx> {
         Ok(precondition::check(self.condition, config)?)
     }
 
-    /// Gives the whole its revision, if anything happened.
+    /// Says in the audit record what was done. [`commit`](Self::commit) does it for changes of a config.
+    pub fn note(&mut self, note: Note) {
+        self.notes.push(note);
+    }
+
+    /// Gives the whole its revision and its audit record, if anything happened.
     pub fn finish(mut self) -> Made {
         if !self.events.is_empty() {
             self.tenant.revision = self.revision();
             let row = store::StoredRevision { events: self.events.clone() };
             event::put(self.tx, self.tenant.id, self.tenant.revision, &row);
         }
+        audit::append(self.tx, &mut self.tenant, self.command, self.now_ms, &self.notes);
         Made { tenant: self.tenant, events: self.events.into_iter().map(query::feed_event).collect() }
     }
 
@@ -93,9 +121,11 @@ impl<'c, 'tx> Change<'c, 'tx> {
 
     /// A config that is not stored yet, with the next id.
     pub fn new_config(&mut self, app: &str, env: &str, name: &str, format: &str) -> Result<store::Config, Stop> {
-        if self.tenant.configs >= limits::MAX_CONFIGS {
-            return Err(quota("configs", limits::MAX_CONFIGS, "configs in a tenant"));
+        let max = effective(self.tenant.quotas.as_ref()).configs;
+        if self.tenant.configs >= max {
+            return Err(quota("configs", max, "configs in a tenant"));
         }
+        scopes::enter(self, app, env)?;
         self.tenant.configs += 1;
         self.tenant.next_config_id += 1;
         Ok(store::Config {
@@ -112,11 +142,12 @@ impl<'c, 'tx> Change<'c, 'tx> {
 
     /// Adds the version and makes it the config's latest. The content must have been checked.
     pub fn add_version(&mut self, config: &mut store::Config, new: &NewVersion<'_>) -> Result<(), Stop> {
-        if config.latest_version >= limits::MAX_VERSIONS {
-            return Err(quota("versions", limits::MAX_VERSIONS, "versions of a config"));
+        let max = effective(self.tenant.quotas.as_ref()).versions;
+        if config.versions >= max {
+            return Err(quota("versions", max, "versions kept of a config"));
         }
         let number = config.latest_version + 1;
-        content::acquire(self.tx, self.tenant.id, new.sha256, new.content)?;
+        self.store_content(new.sha256, new.content)?;
         let row = store::Version {
             number,
             sha256: new.sha256.clone(),
@@ -130,7 +161,24 @@ impl<'c, 'tx> Change<'c, 'tx> {
         };
         version::put(self.tx, self.tenant.id, config.id, &row);
         config.latest_version = number;
+        config.versions += 1;
+        self.tenant.versions += 1;
         Ok(())
+    }
+
+    /// Stores a content for one version or draft more, within the tenant's quotas.
+    pub fn store_content(&mut self, sha256: &[u8], data: &Bytes) -> Result<(), Stop> {
+        let quotas = effective(self.tenant.quotas.as_ref());
+        let size = data.len() as u64;
+        if size > quotas.config_bytes {
+            return Err(content_quota(size, quotas.config_bytes).into());
+        }
+        // Only what grows is refused: a content that is there already is counted once.
+        let grows = content::references(&*self.tx, self.tenant.id, sha256)? == 0;
+        if grows && self.tenant.content_bytes + size > quotas.total_bytes {
+            return Err(quota("total_bytes", quotas.total_bytes, "bytes of contents in a tenant, each counted once"));
+        }
+        Ok(content::acquire(self.tx, &mut self.tenant, sha256, data)?)
     }
 
     /// Settles what was done to a config: its row (none for a deletion, which removes it itself), the event, the answer.
@@ -145,6 +193,15 @@ impl<'c, 'tx> Change<'c, 'tx> {
         let revision = self.revision();
         config.revision = revision;
         config.updated_ms = self.now_ms;
+        let shown = match version {
+            0 => None,
+            version => version::get(&*self.tx, self.tenant.id, config.id, version)?,
+        };
+        self.note(Note {
+            target: format!("{}/{}/{}", config.app, config.env, config.name),
+            config_id: ConfigId(config.id).to_string(),
+            summary: audit::summary(kind.name(), &config, &rules_before, shown.as_ref()),
+        });
         if kind != Kind::Deleted {
             config::put(self.tx, self.tenant.id, &config, kind == Kind::Created);
         }
@@ -162,6 +219,41 @@ impl<'c, 'tx> Change<'c, 'tx> {
         let stored = store::StoredEvent { event: Some(event), rules_before, rules_after: config.rules.clone() };
         self.events.push(stored);
         Ok(self.answer(&config, version, sha256, kind == Kind::Created, kind != Kind::Deleted))
+    }
+
+    /// Settles what was done to an application or an environment: the event and the answer. Its row is the caller's.
+    pub fn commit_scope(
+        &mut self,
+        kind: ScopeKind,
+        app: &str,
+        env: Option<&str>,
+        description: &str,
+    ) -> v1::WriteResponse {
+        let event = v1::Event {
+            revision: self.revision(),
+            time_ms: self.now_ms,
+            r#type: kind.name().to_owned(),
+            app: app.to_owned(),
+            env: env.unwrap_or_default().to_owned(),
+            ..Default::default()
+        };
+        self.events.push(store::StoredEvent { event: Some(event), ..Default::default() });
+        let target = env.map_or_else(|| app.to_owned(), |env| format!("{app}/{env}"));
+        let said = if description.is_empty() { String::new() } else { format!("; {description:?}") };
+        let summary = format!("{}{said}", kind.name());
+        self.note(Note { target, config_id: String::new(), summary });
+        v1::WriteResponse {
+            revision: query::mark(&self.tenant, self.revision()).to_string(),
+            created: kind == ScopeKind::Created,
+            epoch: self.tenant.epoch,
+            ..Default::default()
+        }
+    }
+
+    /// The answer of a write that left an application or environment as it is.
+    pub fn unchanged_scope(&self) -> v1::WriteResponse {
+        let revision = query::mark(&self.tenant, self.tenant.revision).to_string();
+        v1::WriteResponse { revision, epoch: self.tenant.epoch, ..Default::default() }
     }
 
     /// The answer of a write that left the config as it is: nothing to do.
@@ -188,6 +280,13 @@ impl<'c, 'tx> Change<'c, 'tx> {
             ..Default::default()
         }
     }
+}
+
+/// A content beyond the tenant's quota: 413, since a repetition cannot help.
+pub(crate) fn content_quota(size: u64, max: u64) -> ApiError {
+    let text = format!("quota config_bytes: the content has {size} bytes, at most {max} are allowed in this tenant");
+    ApiError::too_large(text)
+        .with_detail("quota.config_bytes", format!("at most {max} bytes; an operator can raise it"))
 }
 
 /// The rule that serves clients without labels: of those without labels and share, the one that wins.

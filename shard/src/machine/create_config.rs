@@ -17,6 +17,7 @@ pub(super) fn create_config(change: &mut Change<'_, '_>, op: &log::CreateConfig)
     input::format(&op.format)?;
     input::description(&op.description)?;
     let tags = input::tags(&op.tags)?;
+    let retention = input::retention(op.retention)?;
     let first = (!op.sha256.is_empty()).then_some(NewVersion {
         content: &op.content,
         sha256: &op.sha256,
@@ -38,6 +39,7 @@ pub(super) fn create_config(change: &mut Change<'_, '_>, op: &log::CreateConfig)
     let mut config = change.new_config(&op.app, &op.env, &op.name, &op.format)?;
     config.description = op.description.clone();
     config.tags = tags;
+    config.retention = retention;
     if let Some(first) = &first {
         change.add_version(&mut config, first)?;
     }

@@ -7,7 +7,7 @@ use conflux_raft::{FatalError, Tx};
 
 use super::{
     change::{Change, Kind},
-    limits,
+    limits, scopes,
     stop::Stop,
 };
 use crate::store::{config, content, leftover, version};
@@ -18,7 +18,8 @@ pub(super) fn delete_config(change: &mut Change<'_, '_>, op: &log::DeleteConfig)
     let mut row = change.config(op.config_id)?;
     change.demand(Some(&row))?;
     config::delete(change.tx, change.tenant.id, &row);
-    let gone = delete_versions(change.tx, change.tenant.id, row.id, limits::VERSIONS_PER_DELETE)?;
+    scopes::leave(change, &row.app, &row.env)?;
+    let gone = delete_versions(change.tx, &mut change.tenant, row.id, limits::VERSIONS_PER_DELETE)?;
     if gone == limits::VERSIONS_PER_DELETE {
         leftover::put(change.tx, change.tenant.id, row.id, &store::Leftover { deleted_ms: change.now_ms });
     }
@@ -27,19 +28,36 @@ pub(super) fn delete_config(change: &mut Change<'_, '_>, op: &log::DeleteConfig)
     Ok(change.commit(Kind::Deleted, row, rules_before, 0, &[])?)
 }
 
-/// Deletes up to `max` versions of the config and what they alone refer to; answers how many.
-pub(super) fn delete_versions(tx: &mut Tx<'_>, tenant: u64, config: u64, max: usize) -> Result<usize, FatalError> {
+/// Deletes up to `max` versions of the config and what they alone refer to; answers how many. The tenant's counts follow; its row
+/// is the caller's to write.
+pub(super) fn delete_versions(
+    tx: &mut Tx<'_>,
+    owner: &mut store::Tenant,
+    config: u64,
+    max: usize,
+) -> Result<usize, FatalError> {
     let mut going: Vec<store::Version> = Vec::new();
     if max == 0 {
         return Ok(0);
     }
-    version::each_back(tx, tenant, config, 0, |version| {
+    version::each_back(tx, owner.id, config, 0, |version| {
         going.push(version);
         Ok(if going.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
     for version in &going {
-        version::delete(tx, tenant, config, version.number);
-        content::release(tx, tenant, &version.sha256)?;
+        delete_version(tx, owner, config, version)?;
     }
     Ok(going.len())
+}
+
+/// Deletes one version and its hold on its content.
+pub(super) fn delete_version(
+    tx: &mut Tx<'_>,
+    owner: &mut store::Tenant,
+    config: u64,
+    row: &store::Version,
+) -> Result<(), FatalError> {
+    version::delete(tx, owner.id, config, row.number);
+    owner.versions = owner.versions.saturating_sub(1);
+    content::release(tx, owner, &row.sha256, row.size)
 }

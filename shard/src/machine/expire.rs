@@ -1,17 +1,20 @@
 //! Expire: what time has made superfluous. Logged by the leader while something is due (`query::due`).
 
 use conflux_common::ids::{Epoch, TenantId};
-use conflux_proto::log::{self, ShardCommand, TenantAnswer};
+use conflux_proto::{
+    log::{self, ShardCommand, TenantAnswer},
+    store,
+};
 use conflux_raft::{FatalError, Tx};
 
 use super::{delete_config::delete_versions, lifecycle::rows_of, limits, notice::Notice, stop::Stop};
 use crate::{
     query,
-    store::{event, idempotency, leftover, tenant},
+    store::{audit, event, idempotency, leftover, tenant},
 };
 
 /// Removes, in this order and within the bound of rows: answers whose time has come by group time, events beyond those that
-/// are kept, versions of deleted configs. No revision: nobody can tell but by the floor of the history.
+/// are kept, audit records beyond those that are kept, versions of deleted configs. No revision: nobody can tell but by the floor of the history.
 pub(super) fn expire(
     tx: &mut Tx<'_>,
     command: &ShardCommand,
@@ -34,7 +37,13 @@ pub(super) fn expire(
         event::delete(tx, row.id, row.event_floor);
         left -= 1;
     }
-    left -= finish_deletions(tx, row.id, left)?;
+    let old = (row.audit_seq - row.audit_floor).saturating_sub(limits::RETAINED_AUDIT);
+    for _ in 0..old.min(left as u64) {
+        row.audit_floor += 1;
+        audit::delete(tx, row.id, row.audit_floor);
+        left -= 1;
+    }
+    left -= finish_deletions(tx, &mut row, left)?;
 
     if row != before {
         tenant::put(tx, &row);
@@ -49,15 +58,15 @@ pub(super) fn expire(
 }
 
 /// Deletes versions of deleted configs; answers how many rows it took of the bound.
-fn finish_deletions(tx: &mut Tx<'_>, tenant: u64, max: usize) -> Result<usize, FatalError> {
+fn finish_deletions(tx: &mut Tx<'_>, owner: &mut store::Tenant, max: usize) -> Result<usize, FatalError> {
     let mut taken = 0;
     while taken < max {
-        let Some(config) = leftover::first(tx, tenant)? else { break };
+        let Some(config) = leftover::first(tx, owner.id)? else { break };
         let room = max - taken;
-        let gone = delete_versions(tx, tenant, config, room)?;
+        let gone = delete_versions(tx, owner, config, room)?;
         taken += gone;
         if gone < room {
-            leftover::delete(tx, tenant, config);
+            leftover::delete(tx, owner.id, config);
             taken += 1;
         }
     }

@@ -7,6 +7,8 @@ use conflux_common::{
     ids::{AppName, ConfigName, EnvName},
 };
 
+use conflux_proto::v1;
+
 use super::{limits, stop::Stop};
 use crate::format::Format;
 
@@ -49,6 +51,18 @@ pub(super) fn names(app: &str, env: &str, name: &str) -> Result<(), Stop> {
     EnvName::new(env).map_err(ApiError::from)?;
     ConfigName::new(name).map_err(ApiError::from)?;
     Ok(())
+}
+
+/// What is to be kept of old versions; none where it asks for nothing.
+pub(super) fn retention(given: Option<v1::Retention>) -> Result<Option<v1::Retention>, Stop> {
+    let Some(given) = given.filter(|r| *r != v1::Retention::default()) else { return Ok(None) };
+    let max = limits::MAX_RETENTION;
+    for (field, n) in [("max_versions", given.max_versions), ("max_age_days", given.max_age_days)] {
+        if n > max {
+            return Err(ApiError::invalid(format!("retention.{field}"), format!("at most {max}; 0: all")).into());
+        }
+    }
+    Ok(Some(given))
 }
 
 /// Refuses a description that is too long.

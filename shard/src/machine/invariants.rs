@@ -4,15 +4,16 @@ use std::ops::ControlFlow;
 
 use conflux_proto::store;
 use conflux_raft::{FatalError, Read, Tx};
+use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::notice::TenantState;
 use crate::{
     query,
     store::{
-        config, content, event, idempotency,
+        audit, config, content, event, idempotency,
         keys::{Family, Key},
-        scan, tenant, version,
+        scan, scope, tenant, version,
     },
 };
 
@@ -37,6 +38,8 @@ pub(super) fn check(tx: &Tx<'_>) -> Result<(), String> {
             (Key::Version { tenant, config, number }, false) => {
                 gone_version(tx, tenant, config, number).map_err(fatal)?
             }
+            (Key::App { tenant, app }, set) => app_row(tx, tenant, app, set).map_err(fatal)?,
+            (Key::Env { tenant, app, env }, set) => env_row(tx, tenant, app, env, set).map_err(fatal)?,
             (Key::Leftover { tenant, config }, true) => leftover_row(tx, tenant, config).map_err(fatal)?,
             (Key::Content { tenant, sha256 } | Key::ContentReferences { tenant, sha256 }, _) => {
                 content_rows(tx, tenant, sha256).map_err(fatal)?
@@ -85,7 +88,76 @@ fn tenant_row(rows: &dyn Read, id: u64) -> Broken {
     if edge(true)?.zip(edge(false)?) != expected {
         return Ok(Some("the history does not hold exactly the revisions above its floor"));
     }
-    Ok(None)
+    if let Some(broken) = end_of_chain(rows, &row)? {
+        return Ok(Some(broken));
+    }
+    content_bytes(rows, &row)
+}
+
+/// The audit chain ends with the hash that the tenant's row has, and holds exactly the records above its floor.
+fn end_of_chain(rows: &dyn Read, row: &store::Tenant) -> Broken {
+    let mut last = None;
+    audit::each_back(rows, row.id, 0, |record| {
+        last = Some(record);
+        Ok(ControlFlow::Break(()))
+    })?;
+    let mut first = None;
+    audit::each(rows, row.id, |record| {
+        first = Some(record.seq);
+        Ok(ControlFlow::Break(()))
+    })?;
+    let expected = (row.audit_seq > row.audit_floor).then_some((row.audit_floor + 1, row.audit_seq));
+    if first.zip(last.as_ref().map(|r| r.seq)) != expected {
+        return Ok(Some("the audit chain does not hold exactly the records above its floor"));
+    }
+    match last {
+        Some(last) if last.hash != row.audit_hash || last.hash != conflux_proto::audit::hash(&last) => {
+            Ok(Some("the audit chain does not end with the tenant's hash"))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The bytes of contents are counted. Recounted only where that is quick: it reads them all.
+fn content_bytes(rows: &dyn Read, row: &store::Tenant) -> Broken {
+    const QUICK: u64 = 64 << 10;
+    if row.content_bytes > QUICK {
+        return Ok(None);
+    }
+    let mut bytes = 0;
+    scan(rows, Family::Content.tenant_range(row.id), true, |_, value| {
+        let content = store::Content::decode(value).map_err(|e| FatalError(e.to_string()))?;
+        bytes += content.data.len() as u64;
+        Ok(if bytes > row.content_bytes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok((bytes != row.content_bytes).then_some("the count of content bytes is not that of the contents"))
+}
+
+/// An application counts its environments.
+fn app_row(rows: &dyn Read, tenant: u64, app: &str, there: bool) -> Broken {
+    let mut envs = 0;
+    scope::each_env(rows, tenant, app, None, |_, _| {
+        envs += 1;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let counted = scope::get(rows, tenant, app, None)?.map(|row| row.members);
+    Ok((counted != there.then_some(envs) || !there && envs > 0)
+        .then_some("an application does not count its environments"))
+}
+
+/// An environment counts its configs, and its application is there.
+fn env_row(rows: &dyn Read, tenant: u64, app: &str, env: &str, there: bool) -> Broken {
+    let mut configs = 0;
+    config::each_name(rows, tenant, Some(app), Some(env), None, |_, _, _, _| {
+        configs += 1;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let counted = scope::get(rows, tenant, app, Some(env))?.map(|row| row.members);
+    if counted != there.then_some(configs) || !there && configs > 0 {
+        return Ok(Some("an environment does not count its configs"));
+    }
+    let orphan = there && scope::get(rows, tenant, app, None)?.is_none();
+    Ok(orphan.then_some("an environment is of no application"))
 }
 
 /// Nothing of a deleted tenant is left but its tombstone.
@@ -112,12 +184,21 @@ fn config_row(rows: &dyn Read, tenant: u64, id: u64) -> Broken {
     if version::get(rows, tenant, id, row.latest_version + 1)?.is_some() {
         return Ok(Some("there is a version after the latest"));
     }
+    if count_of_versions(rows, tenant, &row)? == Some(false) {
+        return Ok(Some("the count of versions is not that of their rows"));
+    }
+    if scope::get(rows, tenant, &row.app, Some(&row.env))?.is_none() {
+        return Ok(Some("its environment is missing"));
+    }
     if config::id_of(rows, tenant, &row.app, &row.env, &row.name)? != Some(id) {
         return Ok(Some("its name does not lead to it"));
     }
     let owner = tenant::get(rows, tenant)?.unwrap_or_default();
     if row.revision == 0 || row.revision > owner.revision || row.id > owner.next_config_id {
         return Ok(Some("its revision or id was never given out"));
+    }
+    if row.revision <= owner.event_floor {
+        return Ok(None); // its last change is no longer in the history
     }
     let mut told = false;
     event::each(rows, tenant, row.revision - 1, row.revision, |_, stored, _| {
@@ -126,6 +207,20 @@ fn config_row(rows: &dyn Read, tenant: u64, id: u64) -> Broken {
         Ok(ControlFlow::Break(()))
     })?;
     Ok((!told).then_some("the event of its last change is missing or tells otherwise"))
+}
+
+/// Whether the versions are counted rightly; none where there are too many to look each time.
+fn count_of_versions(rows: &dyn Read, tenant: u64, row: &store::Config) -> Result<Option<bool>, FatalError> {
+    const QUICK: u64 = 64;
+    if row.versions > QUICK {
+        return Ok(None);
+    }
+    let mut count = 0;
+    version::each_back(rows, tenant, row.id, 0, |_| {
+        count += 1;
+        Ok(if count > row.versions { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok(Some(count == row.versions))
 }
 
 /// Every name is counted.
@@ -160,8 +255,7 @@ fn version_row(rows: &dyn Read, tenant: u64, config: u64, number: u64) -> Broken
 /// A version that is served, or the latest, does not go while its config is there.
 fn gone_version(rows: &dyn Read, tenant: u64, config: u64, number: u64) -> Broken {
     let Some(row) = config::get(rows, tenant, config)? else { return Ok(None) };
-    let used = row.latest_version == number || row.rules.iter().any(|r| r.version == number);
-    Ok(used.then_some("a version went that its config still points at"))
+    Ok(crate::retention::is_held(&row, number).then_some("a version went that its config still points at"))
 }
 
 /// Versions are left over of no config that can be seen.

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | none | Active{e} | tombstone{e} | wrong epoch |
 //! | Active{own}, e > own | Active{e} | Deleting{e} | wrong epoch |
-//! | Active{own}, e = own | as it is | wrong epoch | wrong epoch |
+//! | Active{own}, e = own | takes over newer settings | wrong epoch | wrong epoch |
 //! | Active{own}, e < own | wrong epoch | wrong epoch | wrong epoch |
 //! | Deleting{own} | wrong epoch | as it is, e < own: wrong epoch | e = own: rows go, at the end the tombstone |
 //! | Deleted{own} | wrong epoch, whatever e: ids are never used again | as it is, e < own: wrong epoch | e = own: as it is |
@@ -51,14 +51,28 @@ pub(super) fn activate(tx: &mut Tx<'_>, command: &ShardCommand, op: &log::Activa
         None => {
             let name = op.name.clone();
             let row = store::Tenant { id, name, incarnation: op.incarnation, epoch, ..Default::default() };
-            Ok(enter(tx, row, TenantState::Active))
+            Ok(enter(tx, with_settings(row, op), TenantState::Active))
         }
-        Some(TenantState::Active) if own.epoch == epoch => Ok((answer(&own, false, 0), Vec::new())),
+        Some(TenantState::Active) if own.epoch == epoch => {
+            let newer = with_settings(own.clone(), op);
+            if newer != own {
+                tenant::put(tx, &newer);
+            }
+            Ok((answer(&newer, false, 0), Vec::new()))
+        }
         Some(TenantState::Active) if own.epoch < epoch => {
-            Ok(enter(tx, store::Tenant { epoch, ..own }, TenantState::Active))
+            Ok(enter(tx, with_settings(store::Tenant { epoch, ..own }, op), TenantState::Active))
         }
         Some(_) => Err(query::wrong_epoch(own.epoch).into()),
     }
+}
+
+/// The row with the settings of the command, if they are not older than its own.
+fn with_settings(row: store::Tenant, op: &log::Activate) -> store::Tenant {
+    if op.settings_seq < row.settings_seq {
+        return row;
+    }
+    store::Tenant { quotas: op.quotas, settings_seq: op.settings_seq, ..row }
 }
 
 /// Stops serving the tenant for good. Its rows go by `SweepTenant`.

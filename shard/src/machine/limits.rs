@@ -1,10 +1,8 @@
 //! What a tenant may have. Part of what apply does: a change needs a new replicated level.
 
-/// Configs of a tenant.
-pub const MAX_CONFIGS: u64 = 1_000;
-/// Versions of a config.
-pub const MAX_VERSIONS: u64 = 1_000_000;
-/// Bytes of a content: the server's ceiling.
+/// Applications and environments of a tenant together. The quotas that an operator sets are in `common::quotas`.
+pub const MAX_SCOPES: u64 = 10_000;
+/// Bytes of a content: the server's ceiling; a tenant's quota is lower by default.
 pub const MAX_CONTENT_BYTES: usize = 1 << 20;
 /// Bytes of a config's release rules as they are stored: they travel twice in each event.
 pub const MAX_RULES_BYTES: usize = 64 << 10;
@@ -24,6 +22,14 @@ pub const MAX_KEY_TTL_MS: u64 = 24 * 60 * 60 * 1000;
 pub const DEFAULT_KEY_TTL_MS: u64 = 5 * 60 * 1000;
 /// Events that a tenant keeps at least.
 pub const RETAINED_EVENTS: u64 = 10_000;
+/// Audit records that a tenant keeps at least.
+pub const RETAINED_AUDIT: u64 = 100_000;
+/// Characters of an audit record's summary and of its target: a changeset's are many.
+pub const MAX_AUDIT_TEXT: usize = 16 << 10;
+/// Versions that one Prune gives up.
+pub const VERSIONS_PER_PRUNE: usize = 1_000;
+/// Versions that a retention may ask to keep, and days.
+pub const MAX_RETENTION: u32 = 1_000_000;
 /// Rows that one entry deletes where it names no number.
 pub const DEFAULT_SWEEP_ROWS: u32 = 1_000;
 /// Rows that one entry deletes at most.

@@ -3,6 +3,7 @@
 //! `app` is the page to read first: it shows the order in which a command is checked.
 
 mod app;
+mod audit;
 mod change;
 mod create_config;
 mod create_version;
@@ -14,8 +15,10 @@ mod lifecycle;
 pub mod limits;
 pub mod notice;
 mod precondition;
+mod prune;
 mod put_config;
-mod remembered;
+pub(crate) mod remembered;
+mod scopes;
 mod set_releases;
 mod stop;
 
@@ -23,4 +26,5 @@ mod stop;
 pub(crate) mod tests;
 
 pub use app::Machine;
+pub(crate) use change::content_quota;
 pub use notice::{ChangeSink, Notice, TenantState};

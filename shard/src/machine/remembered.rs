@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use conflux_common::error::{ApiError, Code};
 use conflux_proto::{log::ShardCommand, log::shard_command::Op, store};
-use conflux_raft::Tx;
+use conflux_raft::{FatalError, Read, Tx};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -73,6 +73,14 @@ impl Slot {
     }
 }
 
+/// Whether an answer is remembered under the command's key, so that the command must be proposed to get it.
+pub(crate) fn is_known(rows: &dyn Read, command: &ShardCommand) -> Result<bool, FatalError> {
+    match &command.idempotency {
+        Some(given) => Ok(idempotency::get(rows, command.tenant_id, scope(command, &given.key))?.is_some()),
+        None => Ok(false),
+    }
+}
+
 /// Principal, operation and key; the tenant is in the row's key. Each with its length, so that no two triples meet.
 fn scope(command: &ShardCommand, key: &str) -> [u8; 32] {
     let mut hash = Sha256::new();
@@ -83,8 +91,8 @@ fn scope(command: &ShardCommand, key: &str) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// The operation's name in the scope: stable for ever.
-fn operation(command: &ShardCommand) -> &'static str {
+/// The operation's name in the scope and in audit records: stable for ever.
+pub(super) fn operation(command: &ShardCommand) -> &'static str {
     match command.op {
         Some(Op::PutConfig(_)) => "put_config",
         Some(Op::CreateConfig(_)) => "create_config",

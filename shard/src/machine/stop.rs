@@ -50,6 +50,7 @@ pub(super) fn refusal(error: &ApiError) -> shard_answer::Result {
             .collect(),
         epoch,
         retry,
+        too_large: error.too_large,
     })
 }
 
@@ -62,5 +63,7 @@ pub(super) fn is_final(error: &ApiError) -> bool {
 /// RESOURCE_EXHAUSTED of a quota.
 pub(super) fn quota(name: &str, bound: u64, what: &str) -> Stop {
     let error = ApiError::new(Code::ResourceExhausted, format!("quota {name}: at most {bound} {what}"));
-    Stop::Refused(error.with_detail(format!("quota.{name}"), format!("at most {bound} {what}")))
+    Stop::Refused(
+        error.with_detail(format!("quota.{name}"), format!("at most {bound} {what}; an operator can raise it")),
+    )
 }

@@ -41,6 +41,8 @@ pub struct Standing {
     pub state: Option<TenantState>,
     /// The shard's own epoch of it; 0: none.
     pub epoch: Epoch,
+    /// Of the settings that it has; see `store.Tenant`.
+    pub settings_seq: u64,
 }
 
 type Flight = Shared<BoxFuture<'static, Result<Standing, ApiError>>>;
@@ -128,8 +130,10 @@ impl Inner {
     fn standing(&self, id: TenantId) -> Result<Standing, ApiError> {
         let row = self.node.read(|view| query::tenant(view, id))??;
         Ok(match row {
-            Some(row) => Standing { state: query::state_of(&row), epoch: Epoch(row.epoch) },
-            None => Standing { state: None, epoch: Epoch(0) },
+            Some(row) => {
+                Standing { state: query::state_of(&row), epoch: Epoch(row.epoch), settings_seq: row.settings_seq }
+            }
+            None => Standing { state: None, epoch: Epoch(0), settings_seq: 0 },
         })
     }
 
@@ -209,7 +213,8 @@ fn step(record: Option<TenantRecord>, group: &GroupName, own: Standing) -> Step 
     }
     match record.state() {
         Placed::Creating | Placed::Stable => {
-            if own.epoch == epoch && own.state.is_some() {
+            let settled = own.state != Some(TenantState::Active) || own.settings_seq >= record.settings_seq;
+            if own.epoch == epoch && own.state.is_some() && settled {
                 return Step::Follows;
             }
             let activate = log::Activate {
@@ -246,7 +251,7 @@ mod tests {
     }
 
     fn own(state: Option<TenantState>, epoch: u64) -> Standing {
-        Standing { state, epoch: Epoch(epoch) }
+        Standing { state, epoch: Epoch(epoch), settings_seq: 0 }
     }
 
     /// The table of ADR 1: each record against each state of the shard.
@@ -269,6 +274,15 @@ mod tests {
             assert_eq!(step(record(Placed::Deleting, 2), &group, own(Some(gone), 2)), Step::Follows);
             assert_eq!(step(record(Placed::Stable, 1), &group, own(Some(gone), 2)), Step::Follows, "an old record");
         }
+        let newer = record(Placed::Stable, 1).map(|r| TenantRecord { settings_seq: 2, ..r });
+        let settings = Box::new(Op::Activate(log::Activate {
+            name: "acme".into(),
+            incarnation: 1,
+            settings_seq: 2,
+            ..Default::default()
+        }));
+        assert_eq!(step(newer.clone(), &group, active), Step::Log(Epoch(1), settings), "an operator raised a quota");
+        assert_eq!(step(newer, &group, Standing { settings_seq: 2, ..active }), Step::Follows);
         assert_eq!(step(record(Placed::Stable, 1), &"shard-b".parse().unwrap(), nothing), Step::NotHere);
         assert_eq!(step(record(Placed::Gone, 2), &group, nothing), Step::NotHere);
         assert_eq!(step(None, &group, nothing), Step::NotHere);

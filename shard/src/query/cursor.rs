@@ -7,6 +7,7 @@ use crate::store::config::Place;
 
 const NAME: &str = "n1";
 const NUMBER: &str = "v1";
+const SCOPE: &str = "s1";
 
 /// A cursor behind this name.
 pub(super) fn of_place(place: &Place) -> String {
@@ -40,6 +41,21 @@ pub(super) fn number(cursor: &str) -> Result<u64, ApiError> {
     number.filter(|n| *n > 0).ok_or_else(foreign)
 }
 
+/// A cursor behind this application or environment.
+pub(super) fn of_name(name: &str) -> String {
+    URL_SAFE_NO_PAD.encode([SCOPE, name].join("\0"))
+}
+
+/// Reads [`of_name`]; empty: the beginning.
+pub(super) fn name(cursor: &str) -> Result<Option<String>, ApiError> {
+    if cursor.is_empty() {
+        return Ok(None);
+    }
+    let text = text(cursor)?;
+    let name = text.split_once('\0').filter(|(kind, name)| *kind == SCOPE && !name.contains('\0'));
+    name.map(|(_, name)| Some(name.to_owned())).ok_or_else(foreign)
+}
+
 fn text(cursor: &str) -> Result<String, ApiError> {
     // A name's triple has at most 256 bytes; anything longer was not made here.
     let bytes = Some(cursor).filter(|c| c.len() <= 1024).and_then(|c| URL_SAFE_NO_PAD.decode(c).ok());
@@ -60,6 +76,8 @@ mod tests {
         let at = Place { app: "a".into(), env: "b".into(), name: "c.yaml".into() };
         assert_eq!(place(&of_place(&at)).unwrap(), Some(at.clone()));
         assert_eq!(number(&of_number(7)).unwrap(), 7);
+        assert_eq!(name(&of_name("shop")).unwrap(), Some("shop".into()));
+        assert!(name(&of_number(7)).is_err());
         assert_eq!(place("").unwrap(), None);
         for bad in [of_number(7).as_str(), "x", "%%%", &"a".repeat(5000)] {
             assert!(place(bad).is_err(), "{bad}");

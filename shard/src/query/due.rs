@@ -42,7 +42,9 @@ pub fn due(rows: &dyn Read, now_ms: u64, max: usize) -> Result<Vec<Due>, ApiErro
             Some(TenantState::Deleting) => Some(DueWork::Sweep),
             Some(TenantState::Active) => {
                 let events = row.revision - row.event_floor > limits::RETAINED_EVENTS;
+                let records = row.audit_seq - row.audit_floor > limits::RETAINED_AUDIT;
                 let any = events
+                    || records
                     || !idempotency::expired(rows, row.id, now_ms, 1)?.is_empty()
                     || leftover::first(rows, row.id)?.is_some();
                 any.then_some(DueWork::Expire)

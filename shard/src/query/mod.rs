@@ -1,6 +1,7 @@
 //! Reading a tenant: pure functions over the rows of one moment. A caller holds one view for a whole answer, checks the
 //! ownership first ([`check_owner`]), and passes the tenant's row on, so that the answer's revision is that of its data.
 
+mod audit;
 mod config;
 mod cursor;
 mod due;
@@ -8,11 +9,13 @@ mod fetch;
 mod history;
 mod list;
 mod owner;
+mod scopes;
 mod versions;
 
 #[cfg(test)]
 mod tests;
 
+pub use audit::{AuditFilter, AuditVerdict, list_audit, verify_audit};
 pub use config::{config_by_name, etag, get_config, mark, releases, shown_config};
 pub use due::{Due, DueWork, due};
 pub use fetch::{Fetched, Resolved, content_etag, fetch, resolve};
@@ -21,7 +24,8 @@ pub(crate) use history::feed_event;
 pub use history::history;
 pub use list::{Filter, list};
 pub(crate) use owner::wrong_epoch;
-pub use owner::{TenantRow, active, check_owner, state_of, tenant};
+pub use owner::{TenantRow, check_owner, state_of, tenant};
+pub use scopes::{Scope, list_scopes, scope};
 pub use versions::{ShownVersion, get_version, list_versions};
 
 use conflux_common::error::{ApiError, Code};
@@ -42,7 +46,7 @@ pub fn page_size(limit: u32) -> Result<usize, ApiError> {
 }
 
 /// What a reader is told when storage failed; the text of the failure is for the log.
-fn failed(e: FatalError) -> ApiError {
+pub(crate) fn failed(e: FatalError) -> ApiError {
     tracing::error!(error = %e, "a read of the state failed");
     ApiError::new(Code::Internal, "storage failed on this replica")
 }

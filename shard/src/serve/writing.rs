@@ -10,6 +10,7 @@ use conflux_common::{
 use conflux_proto::{
     context::IdempotencyKey,
     log::{Idempotency, ShardCommand, shard_answer, shard_command::Op},
+    quotas::effective,
     v1::WriteResponse,
 };
 use conflux_raft::View;
@@ -18,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::{call::Call, conditions::Conditions, reading::owned};
 use crate::{
-    machine::limits,
+    machine::{content_quota, limits, remembered},
     ownership::not_here,
     propose::propose,
     query::{self, TenantRow},
@@ -56,7 +57,7 @@ pub async fn write(
     let mut looked_up = false;
     loop {
         shard.node.check_leader()?;
-        let outcome = match prepare(shard, call, conditions, &target).await? {
+        let outcome = match prepare(shard, call, conditions, &target, &command).await? {
             Prepared::Unowned => Err(not_here(Epoch(0))),
             Prepared::Known(if_match) => {
                 command.if_match = if_match;
@@ -103,8 +104,9 @@ async fn prepare(
     call: &Call,
     conditions: Conditions,
     target: &Target,
+    command: &ShardCommand,
 ) -> Result<Prepared, ApiError> {
-    let look = || shard.node.read(|view| check(view, call, conditions, target));
+    let look = || shard.node.read(|view| check(view, call, conditions, target, command));
     match look()?? {
         // A leader may be behind what earlier leaders committed: only after a barrier is "not there" the truth.
         Prepared::Absent(_) => {}
@@ -117,13 +119,38 @@ async fn prepare(
     }
 }
 
-fn check(view: &View<'_>, call: &Call, conditions: Conditions, target: &Target) -> Result<Prepared, ApiError> {
+fn check(
+    view: &View<'_>,
+    call: &Call,
+    conditions: Conditions,
+    target: &Target,
+    command: &ShardCommand,
+) -> Result<Prepared, ApiError> {
     let Some(row) = owned(view, call)? else { return Ok(Prepared::Unowned) };
     let if_match = conditions.revision_within(Incarnation(row.incarnation))?;
+    check_size(view, &row, command)?;
     match target {
         Target::Id(id, _) if !authorized(view, call, &row, target)? => Ok(Prepared::Absent(*id)),
         Target::Id(..) | Target::Named => Ok(Prepared::Known(if_match)),
     }
+}
+
+/// Refuses a content beyond the tenant's quota before it goes into the log. One whose answer may be remembered goes on: apply
+/// decides, and has the answer.
+fn check_size(view: &View<'_>, row: &TenantRow, command: &ShardCommand) -> Result<(), ApiError> {
+    let size = match &command.op {
+        Some(Op::PutConfig(op)) => op.content.len(),
+        Some(Op::CreateConfig(op)) => op.content.len(),
+        Some(Op::CreateVersion(op)) => op.content.len(),
+        Some(Op::SaveDraft(op)) => op.content.len(),
+        Some(Op::Publish(op)) => op.content.len(),
+        _ => 0,
+    };
+    let max = effective(row.quotas.as_ref()).config_bytes;
+    if size as u64 <= max || remembered::is_known(view, command).map_err(query::failed)? {
+        return Ok(());
+    }
+    Err(content_quota(size as u64, max))
 }
 
 /// Whether the target is there; an error where the caller may not do this with it.

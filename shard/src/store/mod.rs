@@ -1,11 +1,13 @@
 //! The rows of the state database: typed reading and writing, one file a family. [`keys`] is the page to read first.
 
+pub mod audit;
 pub mod config;
 pub mod content;
 pub mod event;
 pub mod idempotency;
 pub mod keys;
 pub mod leftover;
+pub mod scope;
 pub mod tenant;
 pub mod version;
 

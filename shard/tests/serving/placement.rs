@@ -53,6 +53,9 @@ impl Placement {
     pub fn set_on(&self, shard: &str, id: u64, name: &str, epoch: u64, state: TenantState) {
         let mut record =
             TenantRecord { id, name: name.into(), incarnation: 1, shard: shard.into(), epoch, ..Default::default() };
+        // Room for the largest content that there can be.
+        record.quotas = Some(conflux_proto::v1::Quotas { config_bytes: 1 << 20, ..Default::default() });
+        record.settings_seq = 1;
         record.set_state(state);
         self.shared.tenants.lock().insert(id, record);
     }

@@ -14,7 +14,7 @@ use conflux_proto::{
         SetReleases, ShardAnswer, ShardCommand, SweepTenant, TenantAnswer, shard_answer, shard_command::Op,
     },
     store,
-    v1::{ReleaseRule, WriteResponse},
+    v1::{Quotas, ReleaseRule, WriteResponse},
 };
 use conflux_raft::{App, Entry, Read, view::MemoryState};
 use prost::Message;
@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     machine::{Machine, Notice},
     query,
+    store::audit,
 };
 
 /// The tenant of most tests.
@@ -87,6 +88,27 @@ impl Bench {
             shard_answer::Result::Refusal(refusal) => Err(refusal),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// What an operator gives the tenant, as the shard learns it.
+    pub fn set_quotas(&mut self, quotas: Quotas) {
+        let settings_seq = self.row().settings_seq + 1;
+        let activate = Activate { name: "acme".into(), incarnation: 3, quotas: Some(quotas), settings_seq };
+        self.tenant(1, Op::Activate(activate)).unwrap();
+    }
+
+    /// The audit records, oldest first.
+    pub fn audit(&self) -> Vec<store::AuditRecord> {
+        let mut records = Vec::new();
+        self.state
+            .read(|view| {
+                audit::each(view, TENANT, |record| {
+                    records.push(record);
+                    Ok(std::ops::ControlFlow::Continue(()))
+                })
+            })
+            .unwrap();
+        records
     }
 
     /// The tenant's row.

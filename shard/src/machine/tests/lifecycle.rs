@@ -81,8 +81,9 @@ fn a_deleted_tenant_leaves_only_its_tombstone() {
     assert_eq!(bench.tenant(2, delete_tenant()).unwrap().state, "deleted");
     let told = Notice::Tenant { tenant_id: TenantId(TENANT), state: TenantState::Deleted, epoch: Epoch(2) };
     assert_eq!(bench.notices.last(), Some(&told));
-    // The neighbour has lost nothing: tenant, config, name, version, content, count, event.
-    assert_eq!(bench.rows().len(), 1 + 7);
+    // The neighbour has lost nothing: tenant, config, name, version, content, count, event, audit record, application,
+    // environment.
+    assert_eq!(bench.rows().len(), 1 + 10);
 }
 
 /// An Activate that is still under way must not make a tenant that is being deleted.

@@ -5,4 +5,5 @@ mod idempotency;
 mod invariants;
 mod lifecycle;
 mod model;
+mod tenancy;
 mod writes;

@@ -1,7 +1,10 @@
 //! What each write makes, and what it refuses.
 
 use conflux_common::labels::Labels;
-use conflux_proto::log::{PutConfig, ShardCommand, shard_command::Op};
+use conflux_proto::{
+    log::{PutConfig, ShardCommand, shard_command::Op},
+    v1,
+};
 
 use super::bench::*;
 use crate::{machine::limits, query};
@@ -134,8 +137,8 @@ fn a_deleted_config_is_gone_with_its_contents() {
     let rows = bench.rows().len();
     let gone = bench.write(delete(2)).unwrap();
     assert_eq!((gone.version, gone.etag.as_str(), gone.revision.as_str()), (0, "", "3.4"));
-    // config, name, two versions, content and count of the one that nobody shares; one event more.
-    assert_eq!(bench.rows().len(), rows - 6 + 1);
+    // config, name, two versions, content and count of the one that nobody shares; one event and one audit record more.
+    assert_eq!(bench.rows().len(), rows - 6 + 2);
     assert!(bench.fetched("a").is_err());
     assert_eq!(bench.fetched("keep").unwrap().1, "shared: 1");
     assert_eq!(bench.write(delete(2)).unwrap_err().code, "NOT_FOUND");
@@ -159,8 +162,9 @@ fn many_versions_go_in_several_entries() {
     assert_eq!(bench.tenant(1, expire(300)).unwrap().rows, 300);
     while bench.tenant(1, expire(300)).unwrap().more {}
     assert!(due(&bench).is_empty());
-    // The tenant's row and the events.
-    assert_eq!(bench.rows().len(), 1 + versions + 1);
+    // The tenant's row, the events, as many audit records, the application and the environment.
+    assert_eq!(bench.rows().len(), 1 + 2 * (versions + 1) + 2);
+    assert_eq!((bench.row().versions, bench.row().content_bytes), (0, 0));
 }
 
 /// What is out of bounds is refused by each replica alike, whatever was proposed.
@@ -180,6 +184,7 @@ fn bounds_hold_at_apply() {
     }
     assert_eq!(bench.row().revision, 0);
     let mib = "m".repeat(limits::MAX_CONTENT_BYTES);
+    bench.set_quotas(v1::Quotas { config_bytes: 1 << 20, ..Default::default() });
     bench.write(put("a", &mib)).unwrap();
     assert_eq!(bench.fetched("a").unwrap().1.len(), 1 << 20);
 }
@@ -188,7 +193,8 @@ fn bounds_hold_at_apply() {
 #[test]
 fn the_quota_of_configs_names_itself() {
     let mut bench = Bench::active();
-    for i in 0..limits::MAX_CONFIGS {
+    bench.set_quotas(v1::Quotas { configs: 20, ..Default::default() });
+    for i in 0..20 {
         bench.write(put(&format!("c{i}"), "x: 1")).unwrap();
     }
     let refusal = bench.write_as(keyed("k", put("more", "x: 1"))).unwrap_err();
