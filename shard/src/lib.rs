@@ -16,6 +16,7 @@ pub mod query;
 mod report;
 pub mod retention;
 mod run;
+pub mod schema;
 pub mod serve;
 mod settings;
 mod shard;

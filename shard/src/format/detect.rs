@@ -2,15 +2,26 @@
 
 use conflux_common::error::ApiError;
 
-/// A format that this shard stores.
+use super::registry::{self, registered};
+
+/// A format that a shard stores. All of them are always known, whichever this binary can read: replicas with other features
+/// must apply and serve the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// RFC 8259.
     Json,
-    /// YAML 1.1 and 1.2 as libyaml reads them, one document.
+    /// YAML 1.1 and 1.2 as libyaml reads them.
     Yaml,
-    /// TOML 1.0.
+    /// TOML 1.0 and 1.1.
     Toml,
+    /// XML 1.0 without a DTD of its own.
+    Xml,
+    /// Sections of `key = value` lines.
+    Ini,
+    /// Java properties.
+    Properties,
+    /// `KEY=VALUE` lines: `.env` files, environment files.
+    KeyValue,
     /// Any UTF-8 text; not checked further.
     Plaintext,
     /// Any bytes; not checked.
@@ -19,7 +30,17 @@ pub enum Format {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Format; 5] = [Format::Json, Format::Yaml, Format::Toml, Format::Plaintext, Format::Binary];
+    pub const ALL: [Format; 9] = [
+        Format::Json,
+        Format::Yaml,
+        Format::Toml,
+        Format::Xml,
+        Format::Ini,
+        Format::Properties,
+        Format::KeyValue,
+        Format::Plaintext,
+        Format::Binary,
+    ];
 
     /// As it is written in requests and stored.
     pub const fn name(self) -> &'static str {
@@ -27,27 +48,34 @@ impl Format {
             Format::Json => "json",
             Format::Yaml => "yaml",
             Format::Toml => "toml",
+            Format::Xml => "xml",
+            Format::Ini => "ini",
+            Format::Properties => "properties",
+            Format::KeyValue => "keyvalue",
             Format::Plaintext => "plaintext",
             Format::Binary => "binary",
         }
     }
 
-    /// The media type that its contents are served as. Never one that a browser would run.
+    /// The media type that its contents are served as. Never one that a browser would run: XML could carry scripts.
     pub const fn media_type(self) -> &'static str {
         match self {
             Format::Json => "application/json",
             Format::Yaml => "application/yaml",
             Format::Toml => "application/toml",
-            Format::Plaintext => "text/plain; charset=utf-8",
+            Format::Xml | Format::Ini | Format::Properties | Format::KeyValue | Format::Plaintext => {
+                "text/plain; charset=utf-8"
+            }
             Format::Binary => "application/octet-stream",
         }
     }
 
-    /// The format of this name, as requests write it: `yml` and `text` are taken too.
+    /// The format of this name, as requests write it: `yml`, `env` and `text` are taken too.
     pub fn from_name(name: &str) -> Option<Format> {
         let name = name.to_ascii_lowercase();
         match name.as_str() {
             "yml" => Some(Format::Yaml),
+            "env" | "dotenv" | "key-value" => Some(Format::KeyValue),
             "text" | "txt" | "plain" => Some(Format::Plaintext),
             _ => Format::ALL.into_iter().find(|f| f.name() == name),
         }
@@ -57,28 +85,21 @@ impl Format {
     /// send for any file).
     fn from_media_type(media_type: &str) -> Option<Format> {
         let essence = media_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        match essence.as_str() {
-            "application/json" | "text/json" => Some(Format::Json),
-            "application/yaml" | "application/x-yaml" | "text/yaml" | "text/x-yaml" | "text/vnd.yaml" => {
-                Some(Format::Yaml)
-            }
-            "application/toml" | "application/x-toml" | "text/toml" | "text/x-toml" => Some(Format::Toml),
-            other if other.ends_with("+json") => Some(Format::Json),
-            other if other.ends_with("+yaml") => Some(Format::Yaml),
-            _ => None,
+        let suffix = |name| registry::of(name).map(|_| name);
+        match registered().iter().find(|f| f.media_types().contains(&essence.as_str())) {
+            Some(found) => Some(found.format()),
+            None if essence.ends_with("+json") => suffix(Format::Json),
+            None if essence.ends_with("+yaml") => suffix(Format::Yaml),
+            None if essence.ends_with("+xml") => suffix(Format::Xml),
+            None => None,
         }
     }
 
     /// The format that a config's name suggests by its extension.
     fn from_extension(name: &str) -> Option<Format> {
         let (_, extension) = name.rsplit_once('.')?;
-        match extension.to_ascii_lowercase().as_str() {
-            "json" => Some(Format::Json),
-            "yaml" | "yml" => Some(Format::Yaml),
-            "toml" => Some(Format::Toml),
-            "txt" | "text" | "md" | "log" => Some(Format::Plaintext),
-            _ => None,
-        }
+        let extension = extension.to_ascii_lowercase();
+        registered().iter().find(|f| f.extensions().contains(&extension.as_str())).map(|f| f.format())
     }
 }
 
@@ -86,8 +107,9 @@ impl Format {
 /// name says; else plain text where the content is UTF-8, and bytes where it is not.
 pub fn detect(named: &str, media_type: &str, config_name: &str, content: &[u8]) -> Result<Format, ApiError> {
     if !named.is_empty() {
-        let known = || Format::ALL.map(Format::name).join(", ");
-        return Format::from_name(named).ok_or_else(|| ApiError::invalid("format", format!("one of {}", known())));
+        let known = || registered().iter().map(|f| f.format().name()).collect::<Vec<_>>().join(", ");
+        let found = Format::from_name(named).filter(|f| registry::of(*f).is_some());
+        return found.ok_or_else(|| ApiError::invalid("format", format!("one of {}", known())));
     }
     Ok(Format::from_media_type(media_type)
         .or_else(|| Format::from_extension(config_name))
@@ -109,7 +131,32 @@ mod tests {
         assert_eq!(detect("", "", "motd", b"hello").unwrap(), Format::Plaintext);
         assert_eq!(detect("", "text/html", "page", b"<script>").unwrap(), Format::Plaintext);
         assert_eq!(detect("", "", "blob", &[0xff, 0xfe]).unwrap(), Format::Binary);
-        assert!(detect("xml", "", "a", b"").is_err());
+        assert!(detect("pdf", "", "a", b"").unwrap_err().message.contains("keyvalue"));
+    }
+
+    // What `curl -T` sends of well-known files must come to the right parser.
+    #[test]
+    fn well_known_names_and_media_types_are_known() {
+        let by_name = |name: &str| detect("", "", name, b"").unwrap();
+        let files = [
+            ("pom.xml", Format::Xml),
+            ("sshd.service", Format::Ini),
+            ("php.ini", Format::Ini),
+            ("my.cnf", Format::Ini),
+            ("log4j.properties", Format::Properties),
+            ("prod.env", Format::KeyValue),
+            ("Cargo.toml", Format::Toml),
+            ("nginx.conf", Format::Plaintext),
+            ("compose.YML", Format::Yaml),
+        ];
+        for (name, format) in files {
+            assert_eq!(by_name(name), format, "{name}");
+        }
+        let by_type = |media_type: &str| detect("", media_type, "a", b"").unwrap();
+        assert_eq!(by_type("application/xml"), Format::Xml);
+        assert_eq!(by_type("image/svg+xml; charset=utf-8"), Format::Xml);
+        assert_eq!(by_type("application/problem+json"), Format::Json);
+        assert_eq!(by_type("text/x-java-properties"), Format::Properties);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use conflux_common::error::ApiError;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Format, json, toml, yaml};
+use super::{Format, Place, Value, Wanted, registry};
 
 /// Bounds of a content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +41,8 @@ impl SyntaxError {
 
     /// At this byte of the content.
     pub(super) fn at(content: &[u8], offset: usize, message: impl Into<String>) -> Self {
-        let before = &content[..offset.min(content.len())];
-        let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |p| p + 1);
-        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
-        let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
-        Self::new(line, column, message)
+        let place = Place::of(content, offset);
+        Self::new(place.line, place.column, message)
     }
 }
 
@@ -55,33 +52,73 @@ impl From<SyntaxError> for ApiError {
     }
 }
 
-/// Contents above this are checked two at a time: a parsed YAML or TOML takes up to 170 times its bytes.
+/// Contents above this are read two at a time: a parsed YAML takes up to 170 times its bytes.
 const LARGE: usize = 64 << 10;
 static TURNS: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
 
-fn turn(content: &[u8]) -> Option<MutexGuard<'static, ()>> {
-    (content.len() > LARGE).then(|| TURNS[0].try_lock().unwrap_or_else(|| TURNS[1].lock()))
+/// Waits for a turn where a content is large. Whoever reads several takes one turn for all, of the largest.
+pub fn turn(bytes: usize) -> Option<MutexGuard<'static, ()>> {
+    (bytes > LARGE).then(|| TURNS[0].try_lock().unwrap_or_else(|| TURNS[1].lock()))
 }
 
-/// Checks a content. Takes time and memory in proportion to its size, a large one waits for its turn: call it off the runtime
-/// above 64 KiB. A content that is too large is refused like any other; callers that answer 413 check the size first.
+/// A content that was read.
+#[derive(Debug)]
+pub struct Parsed<'t> {
+    /// Its format.
+    pub format: Format,
+    /// What it means.
+    pub value: Value,
+    text: &'t str,
+}
+
+impl Parsed<'_> {
+    /// Finds where values stand.
+    pub fn locate(&self, wanted: &mut Wanted) {
+        if let Some(format) = registry::of(self.format) {
+            format.locate(self.text, wanted);
+        }
+    }
+}
+
+/// Reads a content that has values. Takes time and memory in proportion to its size: take a [`turn`] before, and call it off
+/// the runtime above 64 KiB.
+pub fn parse<'t>(format: Format, content: &'t [u8], limits: &Limits) -> Result<Parsed<'t>, SyntaxError> {
+    let text = readable(format, content, limits)?;
+    let value = reader(format)?.parse(text, limits)?;
+    Ok(Parsed { format, value, text })
+}
+
+/// Checks a content; the same cost and the same advice. A content that is too large is refused like any other; callers that
+/// answer 413 check the size first.
 pub fn check(format: Format, content: &[u8], limits: &Limits) -> Result<(), SyntaxError> {
+    if format == Format::Binary {
+        return sized(content, limits);
+    }
+    let text = readable(format, content, limits)?;
+    if format == Format::Plaintext {
+        return Ok(());
+    }
+    let _turn = turn(content.len());
+    reader(format)?.parse(text, limits).map(drop)
+}
+
+fn sized(content: &[u8], limits: &Limits) -> Result<(), SyntaxError> {
     if content.len() > limits.max_bytes {
         let message = format!("{} bytes, more than {}", content.len(), limits.max_bytes);
         return Err(SyntaxError::new(0, 0, message));
     }
-    if format == Format::Binary {
-        return Ok(());
-    }
-    let text = std::str::from_utf8(content).map_err(|e| SyntaxError::at(content, e.valid_up_to(), "not UTF-8"))?;
-    match format {
-        Format::Json => json::check(text, limits),
-        Format::Yaml | Format::Toml => {
-            let _turn = turn(content);
-            if format == Format::Yaml { yaml::check(text, limits) } else { toml::check(text, limits) }
-        }
-        Format::Plaintext | Format::Binary => Ok(()),
-    }
+    Ok(())
+}
+
+fn readable<'t>(format: Format, content: &'t [u8], limits: &Limits) -> Result<&'t str, SyntaxError> {
+    sized(content, limits)?;
+    reader(format)?;
+    std::str::from_utf8(content).map_err(|e| SyntaxError::at(content, e.valid_up_to(), "not UTF-8"))
+}
+
+fn reader(format: Format) -> Result<&'static dyn super::ConfigFormat, SyntaxError> {
+    let missing = || SyntaxError::new(0, 0, format!("this service was built without {}", format.name()));
+    registry::of(format).ok_or_else(missing)
 }
 
 #[cfg(test)]
@@ -95,7 +132,7 @@ mod tests {
     // Bytes of another encoding would reach every client of the config.
     #[test]
     fn text_formats_are_utf8_and_binary_is_anything() {
-        for format in [Format::Json, Format::Yaml, Format::Toml, Format::Plaintext] {
+        for format in Format::ALL.into_iter().filter(|f| *f != Format::Binary) {
             let e = error(format, b"a\nb \xff");
             assert_eq!((e.line, e.column, e.message.as_str()), (2, 3, "not UTF-8"), "{format:?}");
         }
