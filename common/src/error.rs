@@ -3,11 +3,12 @@
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::headers::retry;
 
 /// gRPC's canonical codes, as far as Conflux uses them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[allow(missing_docs)] // gRPC documents them
 pub enum Code {
@@ -97,7 +98,7 @@ impl fmt::Display for Code {
 }
 
 /// What became of a refused write (DESIGN section 3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Refused before or at apply: it had no effect and never will.
@@ -107,7 +108,7 @@ pub enum Outcome {
 }
 
 /// A field that was refused and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FieldProblem {
     /// Path of the field, header or query parameter.
     pub field: String,
@@ -264,14 +265,14 @@ impl From<crate::ids::InvalidName> for ApiError {
 }
 
 /// The JSON body of every error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// The one member.
     pub error: ErrorInfo,
 }
 
 /// What [`ErrorBody`] holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorInfo {
     /// The kind of refusal.
     pub code: Code,

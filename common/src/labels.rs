@@ -75,9 +75,10 @@ impl Labels {
 }
 
 impl TryFrom<BTreeMap<String, String>> for Labels {
-    type Error = ApiError;
-    fn try_from(map: BTreeMap<String, String>) -> Result<Self, ApiError> {
-        Self::new(map)
+    /// Without the code: whoever reads a body adds where it stood.
+    type Error = String;
+    fn try_from(map: BTreeMap<String, String>) -> Result<Self, String> {
+        Self::new(map).map_err(|e| e.message)
     }
 }
 

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod api_key;
+pub mod body;
 pub mod dial;
 pub mod error;
 pub mod grant;

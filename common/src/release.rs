@@ -13,6 +13,7 @@ use std::{cmp::Reverse, fmt};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use crate::labels::Labels;
 
@@ -28,14 +29,16 @@ pub const WHOLE: u32 = 10_000;
 pub const MAX_PRIORITY: i32 = 1_000_000_000;
 
 /// A client that carries all `labels` is served `version`; the highest rank wins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseRule {
     /// All must be carried. Empty: the default rule.
     #[serde(default)]
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
     pub labels: Labels,
     /// The version to serve.
     #[serde(alias = "version_id")]
+    #[schema(minimum = 1)]
     pub version: u64,
     /// Higher wins.
     #[serde(default)]
@@ -46,10 +49,11 @@ pub struct ReleaseRule {
 }
 
 /// A sticky share: the same label value is always in or always out, and raising the share moves nobody out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Percentage {
     /// Hundredths of a percent, 0 to 10000.
+    #[schema(maximum = 10_000)]
     pub basis_points: u32,
     /// The label whose value is hashed; a client without it is out.
     pub sticky_label: String,

@@ -21,7 +21,7 @@ pub fn to_wire(rule: &ReleaseRule) -> v1::ReleaseRule {
 /// Checks and takes a rule.
 pub fn from_wire(wire: &v1::ReleaseRule) -> Result<ReleaseRule, ApiError> {
     Ok(ReleaseRule {
-        labels: Labels::try_from(wire.labels.clone())?,
+        labels: Labels::new(wire.labels.clone())?,
         version: wire.version,
         priority: wire.priority,
         percentage: wire.percentage.as_ref().map(share_from_wire),
@@ -40,7 +40,7 @@ fn share_from_wire(p: &v1::Percentage) -> Percentage {
 pub fn strategy_from_wire(wire: Option<&v1::Strategy>) -> Result<Strategy, ApiError> {
     let missing = || ApiError::invalid("strategy", "missing: {\"type\": \"all\"} releases it to everybody");
     let wire = wire.ok_or_else(missing)?;
-    let labels = Labels::try_from(wire.labels.clone()).map_err(|e| e.within("strategy"))?;
+    let labels = Labels::new(wire.labels.clone()).map_err(|e| e.within("strategy"))?;
     let percentage = wire.percentage.as_ref().map(share_from_wire);
     Strategy::new(wire.r#type.parse()?, labels, percentage, wire.priority)
 }

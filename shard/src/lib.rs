@@ -24,5 +24,6 @@ pub mod store;
 mod upkeep;
 
 pub use run::{RunError, run};
+pub use serve::rest::openapi;
 pub use settings::ShardSettings;
 pub use shard::{Node, Shard};

@@ -13,7 +13,7 @@ mod grpc;
 mod internal;
 pub mod managing;
 pub mod reading;
-mod rest;
+pub mod rest;
 pub mod writing;
 
 use std::sync::Arc;

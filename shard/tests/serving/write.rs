@@ -62,7 +62,7 @@ async fn errors_say_what_to_change() {
     assert_eq!(admin.put(&file("shop", "big"), vec![b'x'; 1 << 20]).await.status, 201, "the bound itself fits");
 
     let typo = admin.post("/api/v1/mgt/acme/configs", &json!({"app": "a", "env": "b", "nmae": "c"})).await;
-    assert_eq!(typo.json()["error"]["details"][0]["field"], "name", "{typo:?}");
+    assert_eq!(typo.json()["error"]["details"][0]["field"], "nmae", "{typo:?}");
     let extra = admin.post("/api/v1/mgt/configs", &json!({"app": "a", "env": "b", "name": "c", "x": 1})).await;
     assert_eq!(extra.json()["error"]["details"][0]["field"], "x");
     assert_eq!(admin.send("PATCH", "/api/v1/mgt/configs", "".into()).await.code(), (501, "UNIMPLEMENTED".into()));

@@ -35,7 +35,7 @@ async fn fetch(shard: &Arc<Shard>, call: &Call, asked: FetchRequest) -> Result<F
         app: asked.app.parse()?,
         env: asked.env.parse()?,
         name: asked.name.parse()?,
-        labels: Labels::try_from(asked.labels)?,
+        labels: Labels::new(asked.labels)?,
         demand,
         known: KnownEtags::of(&asked.if_none_match),
     };

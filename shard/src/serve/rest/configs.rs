@@ -5,22 +5,50 @@ use std::sync::Arc;
 use axum::{body::Body, extract::State, response::Response};
 use conflux_proto::v1::WriteResponse;
 use http::{StatusCode, header};
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::asked::Asked;
+use super::{
+    asked::Asked,
+    params::{Conditional, Demanded, Paged},
+    shown::{Config, Configs, Written},
+};
 use crate::{
     machine::limits::MAX_CONTENT_BYTES,
     query::Filter,
     serve::{
         admission::Refused,
         answer,
-        body::{Fields, MAX_JSON, collect},
+        body::{self, collect},
         conditions::{Conditions, Level},
         managing::{self, Place, Sent},
     },
     shard::Shard,
 };
 
-/// `PUT /api/v1/tenants/{tenant}/apps/{app}/envs/{env}/configs/{name}`: the body is the content.
+/// The calls below `/api/v1/mgt/{tenant}`.
+pub fn routes() -> OpenApiRouter<Arc<Shard>> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, delete))
+}
+
+/// Put a file in one step.
+///
+/// Makes the config, or adds a version; and releases it as default. Rules with labels or a share stay. The same content
+/// again changes nothing.
+#[utoipa::path(
+    put, path = "/api/v1/tenants/{tenant}/apps/{app}/envs/{env}/configs/{name}", tag = "configs",
+    params(
+        ("format" = Option<String>, Query, description = "Else by Content-Type, the end of the name, or the content."),
+        ("description" = Option<String>, Query, description = "What this version is for."),
+        Conditional
+    ),
+    request_body(content = [u8], content_type = "*/*", description = "The content, as it is: at most 1 MiB."),
+    responses(
+        (status = 200, description = "A version was added, or nothing changed.", body = Written),
+        (status = 201, description = "The config is new.", body = Written)
+    )
+)]
 pub async fn put(State(shard): State<Arc<Shard>>, mut asked: Asked, body: Body) -> Result<Response, Refused> {
     let place = Place { app: asked.part("app")?, env: asked.part("env")?, name: asked.part("name")? };
     let conditions = Conditions::read(&asked.headers)?;
@@ -33,23 +61,44 @@ pub async fn put(State(shard): State<Arc<Shard>>, mut asked: Asked, body: Body) 
     Ok(answer_created(&asked, &made))
 }
 
-/// `POST /api/v1/mgt/{tenant}/configs`
-pub async fn create(State(shard): State<Arc<Shard>>, asked: Asked, body: Body) -> Result<Response, Refused> {
+/// A new config.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewConfig {
+    app: String,
+    env: String,
+    name: String,
+    /// The content of its first version, as text.
+    content: Option<String>,
+    /// The same in base64; send only one of them.
+    content_base64: Option<String>,
+    /// Else by the end of the name, or the content.
+    format: Option<String>,
+    description: Option<String>,
+    tags: Option<Vec<String>>,
+}
+
+/// Create a config.
+///
+/// With a content it has version 1, which is not released by this. Refused where the config exists.
+#[utoipa::path(
+    post, path = "/configs", tag = "configs", params(Conditional), request_body = NewConfig,
+    responses((status = 201, description = "Created.", body = Written))
+)]
+async fn create(State(shard): State<Arc<Shard>>, asked: Asked, body: Body) -> Result<Response, Refused> {
     asked.no_more_params()?;
     let conditions = Conditions::read(&asked.headers)?;
-    let whole = collect(&shard, &asked.call, &asked.headers, body, MAX_JSON).await?;
-    let mut fields = Fields::read(&whole).await?;
-    let place = Place::new(&fields.required("app")?, &fields.required("env")?, &fields.required("name")?)?;
-    let content = fields.optional_content()?;
+    let (new, _room) = body::read::<NewConfig>(&shard, &asked.call, &asked.headers, body).await?;
+    let place = Place::new(&new.app, &new.env, &new.name)?;
+    let content = body::content("", new.content, new.content_base64)?;
     let with_content = content.is_some();
     let sent = Sent {
         content: content.unwrap_or_default(),
-        format: fields.text("format")?.unwrap_or_default(),
+        format: new.format.unwrap_or_default(),
         media_type: String::new(),
-        description: fields.text("description")?.unwrap_or_default(),
+        description: new.description.unwrap_or_default(),
     };
-    let tags = fields.texts("tags")?;
-    fields.finish()?;
+    let tags = new.tags.unwrap_or_default();
     let made = managing::create_config(&shard, &asked.call, place, sent, with_content, tags, conditions).await?;
     Ok(answer_created(&asked, &made))
 }
@@ -64,28 +113,50 @@ fn answer_created(asked: &Asked, made: &WriteResponse) -> Response {
     answer::written(made, StatusCode::CREATED, Some(location))
 }
 
-/// `GET /api/v1/mgt/{tenant}/configs`
-pub async fn list(State(shard): State<Arc<Shard>>, mut asked: Asked) -> Result<Response, Refused> {
+/// List configs, by name.
+#[utoipa::path(
+    get, path = "/configs", tag = "configs",
+    params(
+        ("app" = Option<String>, Query, description = "Only of this application."),
+        ("env" = Option<String>, Query, description = "Only of this environment."),
+        ("name" = Option<String>, Query, description = "Only of this name."),
+        ("tag" = Option<String>, Query, description = "Only with this tag."),
+        Paged, Demanded
+    ),
+    responses((status = 200, description = "Those that the caller may list.", body = Configs))
+)]
+async fn list(State(shard): State<Arc<Shard>>, mut asked: Asked) -> Result<Response, Refused> {
     let filter =
         Filter { app: asked.param("app"), env: asked.param("env"), name: asked.param("name"), tag: asked.param("tag") };
     let page = asked.page()?;
     let demand = asked.demand(Level::Leader)?;
     asked.no_more_params()?;
     let (at, found) = managing::list_configs(&shard, &asked.call, filter, page, demand).await?;
-    Ok(answer::json(&at, &answer::configs_shape(&found)))
+    Ok(answer::json(&at, &Configs::from(&found)))
 }
 
-/// `GET /api/v1/mgt/{tenant}/configs/{id}`
-pub async fn show(State(shard): State<Arc<Shard>>, mut asked: Asked) -> Result<Response, Refused> {
+/// Show a config's record.
+#[utoipa::path(
+    get, path = "/configs/{id}", tag = "configs", params(Demanded),
+    responses((status = 200, description = "The record.", body = Config,
+        headers(("etag" = String, description = "For `If-Match`."))))
+)]
+async fn show(State(shard): State<Arc<Shard>>, mut asked: Asked) -> Result<Response, Refused> {
     let id = asked.part("id")?;
     let demand = asked.demand(Level::Leader)?;
     asked.no_more_params()?;
     let (at, found) = managing::config(&shard, &asked.call, id, demand).await?;
-    Ok(answer::json_with_etag(&at, &found.etag, &answer::config_shape(&found)))
+    Ok(answer::json_with_etag(&at, &found.etag, &Config::from(&found)))
 }
 
-/// `DELETE /api/v1/mgt/{tenant}/configs/{id}`
-pub async fn delete(State(shard): State<Arc<Shard>>, asked: Asked) -> Result<Response, Refused> {
+/// Delete a config with all its versions.
+///
+/// The name is free again; the id is never used again.
+#[utoipa::path(
+    delete, path = "/configs/{id}", tag = "configs", params(Conditional),
+    responses((status = 200, description = "Deleted.", body = Written))
+)]
+async fn delete(State(shard): State<Arc<Shard>>, asked: Asked) -> Result<Response, Refused> {
     asked.no_more_params()?;
     let conditions = Conditions::read(&asked.headers)?;
     let made = managing::delete_config(&shard, &asked.call, asked.part("id")?, conditions).await?;

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
-use serde_json::Value;
 
-use super::asked::Asked;
+use super::{
+    asked::Asked,
+    params::{Demanded, Known},
+    shown::FetchedAll,
+};
 use crate::{
     serve::{
         admission::Refused,
@@ -16,7 +19,20 @@ use crate::{
     shard::Shard,
 };
 
-/// `GET /api/v1/fetch/config/{tenant}/{app}/{env}/{name}`
+/// Fetch what is released to a client.
+///
+/// The content as it was put, with its media type. The client's labels are headers `X-Client-Label-<Name>: <value>`; the
+/// release rules decide by them which version it is.
+#[utoipa::path(
+    get, path = "/api/v1/fetch/config/{tenant}/{app}/{env}/{name}", tag = "fetch", params(Demanded, Known),
+    responses(
+        (status = 200, description = "The content.", body = [u8], content_type = "*/*", headers(
+            ("etag" = String, description = "Of the content, for `If-None-Match`."),
+            ("x-config-version" = u64, description = "The version's number."),
+            ("x-config-hash" = String, description = "`sha256:` and 64 hexadecimal digits."))),
+        (status = 304, description = "The client has it already.")
+    )
+)]
 pub async fn one(State(shard): State<Arc<Shard>>, mut asked: Asked) -> Result<Response, Refused> {
     let what = FetchAsked {
         app: asked.part("app")?,
@@ -30,7 +46,14 @@ pub async fn one(State(shard): State<Arc<Shard>>, mut asked: Asked) -> Result<Re
     Ok(answer::fetched(fetching::fetch(&shard, &asked.call, what).await?))
 }
 
-/// `GET /api/v1/fetch/configs/{tenant}/{app}/{env}`
+/// Fetch everything that is released to a client in an environment.
+///
+/// Labels as in the fetch of one config. A page holds at most 8 MiB of contents.
+#[utoipa::path(
+    get, path = "/api/v1/fetch/configs/{tenant}/{app}/{env}", tag = "fetch",
+    params(("cursor" = Option<String>, Query, description = "`next_cursor` of the page before."), Demanded),
+    responses((status = 200, description = "A page, by name.", body = FetchedAll))
+)]
 pub async fn all(State(shard): State<Arc<Shard>>, mut asked: Asked) -> Result<Response, Refused> {
     let what = FetchAllAsked {
         app: asked.part("app")?,
@@ -41,6 +64,5 @@ pub async fn all(State(shard): State<Arc<Shard>>, mut asked: Asked) -> Result<Re
     };
     asked.no_more_params()?;
     let found = fetching::fetch_all(&shard, &asked.call, what).await?;
-    let shape: Value = answer::fetched_all_shape(&found);
-    Ok(answer::json(&found.stamp, &shape))
+    Ok(answer::json(&found.stamp, &FetchedAll::from(&found)))
 }

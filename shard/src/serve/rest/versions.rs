@@ -4,52 +4,86 @@ use std::sync::Arc;
 
 use axum::{body::Body, extract::State, response::Response};
 use http::StatusCode;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::asked::Asked;
+use super::{
+    asked::Asked,
+    params::{Conditional, Demanded, Paged},
+    shown::{Versions, WholeVersion, Written},
+};
 use crate::{
     serve::{
         admission::Refused,
-        answer,
-        body::{Fields, MAX_JSON, collect},
+        answer, body,
         conditions::{Conditions, Level},
         managing::{self, Sent},
     },
     shard::Shard,
 };
 
-/// `GET .../configs/{id}/versions`
-pub async fn list(State(shard): State<Arc<Shard>>, mut asked: Asked) -> Result<Response, Refused> {
+/// The calls below `/api/v1/mgt/{tenant}`.
+pub fn routes() -> OpenApiRouter<Arc<Shard>> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show))
+}
+
+/// List a config's versions, newest first.
+#[utoipa::path(
+    get, path = "/configs/{id}/versions", tag = "versions", params(Paged, Demanded),
+    responses((status = 200, description = "Without their contents.", body = Versions))
+)]
+async fn list(State(shard): State<Arc<Shard>>, mut asked: Asked) -> Result<Response, Refused> {
     let id = asked.part("id")?;
     let page = asked.page()?;
     let demand = asked.demand(Level::Leader)?;
     asked.no_more_params()?;
     let (at, found) = managing::list_versions(&shard, &asked.call, id, page, demand).await?;
-    Ok(answer::json(&at, &answer::versions_shape(&found)))
+    Ok(answer::json(&at, &Versions::from(&found)))
 }
 
-/// `POST .../configs/{id}/versions`
-pub async fn create(State(shard): State<Arc<Shard>>, asked: Asked, body: Body) -> Result<Response, Refused> {
+/// A new version.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewVersion {
+    /// The content, as text.
+    content: Option<String>,
+    /// The same in base64; send one of them.
+    content_base64: Option<String>,
+    /// Else the config's.
+    format: Option<String>,
+    description: Option<String>,
+}
+
+/// Add a version, without releasing it.
+#[utoipa::path(
+    post, path = "/configs/{id}/versions", tag = "versions", params(Conditional), request_body = NewVersion,
+    responses((status = 201, description = "Added.", body = Written))
+)]
+async fn create(State(shard): State<Arc<Shard>>, asked: Asked, body: Body) -> Result<Response, Refused> {
     asked.no_more_params()?;
     let id = asked.part("id")?;
     let conditions = Conditions::read(&asked.headers)?;
-    let whole = collect(&shard, &asked.call, &asked.headers, body, MAX_JSON).await?;
-    let mut fields = Fields::read(&whole).await?;
+    let (new, _room) = body::read::<NewVersion>(&shard, &asked.call, &asked.headers, body).await?;
     let sent = Sent {
-        content: fields.content()?,
-        format: fields.text("format")?.unwrap_or_default(),
+        content: body::required_content("", new.content, new.content_base64)?,
+        format: new.format.unwrap_or_default(),
         media_type: String::new(),
-        description: fields.text("description")?.unwrap_or_default(),
+        description: new.description.unwrap_or_default(),
     };
-    fields.finish()?;
     let made = managing::create_version(&shard, &asked.call, id, sent, conditions).await?;
     Ok(answer::written(&made, StatusCode::CREATED, None))
 }
 
-/// `GET .../configs/{id}/versions/{number}`
-pub async fn show(State(shard): State<Arc<Shard>>, mut asked: Asked) -> Result<Response, Refused> {
+/// Show a version with its content.
+#[utoipa::path(
+    get, path = "/configs/{id}/versions/{number}", tag = "versions", params(Demanded),
+    responses((status = 200, description = "The version.", body = WholeVersion))
+)]
+async fn show(State(shard): State<Arc<Shard>>, mut asked: Asked) -> Result<Response, Refused> {
     let (id, number) = (asked.part("id")?, asked.number("number")?);
     let demand = asked.demand(Level::Leader)?;
     asked.no_more_params()?;
     let (at, found) = managing::version(&shard, &asked.call, id, number, demand).await?;
-    Ok(answer::json(&at, &answer::version_shape(&found, true)))
+    Ok(answer::json(&at, &WholeVersion::from(&found)))
 }
