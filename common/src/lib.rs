@@ -8,6 +8,7 @@
 pub mod api_key;
 pub mod body;
 pub mod dial;
+pub mod distinct;
 pub mod error;
 pub mod grant;
 pub mod headers;

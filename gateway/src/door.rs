@@ -35,7 +35,9 @@ use crate::{
     self_service::{self, SelfService},
     session_adapter::{Answer, RawTarget, RequestBody},
     settings::Limits,
-    strip, watch,
+    strip,
+    usage::{Fetch, Usage},
+    watch,
 };
 
 /// Everything that a request may need.
@@ -52,6 +54,8 @@ pub struct Door {
     pub self_service: SelfService,
     /// Operators' calls, where an admin key alone may do (development).
     pub operator: Option<Arc<Operator>>,
+    /// What is fetched, and by how many.
+    pub usage: Arc<Usage>,
     /// Bytes of bodies in flight.
     pub budget: Budget,
     /// Bounds.
@@ -201,6 +205,8 @@ impl Door {
         let limit = if style == Style::Grpc { self.limits.grpc_body_bytes } else { self.limits.rest_body_bytes };
         let held = self.budget.collect(body, limit).await?;
         let level = level(&call, &target, &held.bytes)?;
+        let address = access.client.map(|address| address.ip());
+        let fetch = Fetch::of(&call, &target, &parts.headers, &held.bytes, route.id, &identity.principal, address);
         // Every write has a key: without one a lost answer could not be asked for again.
         let idempotency = write.then(|| match client_key {
             Some(key) => IdempotencyKey::Client(key),
@@ -221,7 +227,21 @@ impl Door {
             deadline,
             destination: Destination::Tenant(route),
         };
-        Ok(Answer::Response(self.unary.call(outgoing).await?))
+        let answered = self.unary.call(outgoing).await?;
+        if let Some(fetch) = fetch.filter(|_| is_served(&answered)) {
+            self.usage.count(&fetch);
+        }
+        Ok(Answer::Response(answered))
+    }
+}
+
+/// Whether a fetch was answered with what is released, or with "not modified". gRPC's refusals have no body: their status is in
+/// the head.
+fn is_served(answer: &Response<Body>) -> bool {
+    match answer.status() {
+        http::StatusCode::NOT_MODIFIED => true,
+        http::StatusCode::OK => answer.headers().get("grpc-status").is_none_or(|status| status == "0"),
+        _ => false,
     }
 }
 

@@ -24,6 +24,7 @@ pub mod session_adapter;
 pub mod settings;
 pub mod strip;
 pub mod upstream;
+pub mod usage;
 pub mod watch;
 
 pub use run::{RunError, run};

@@ -27,6 +27,7 @@ use crate::{
     self_service::SelfService,
     settings::GatewaySettings,
     upstream::{PLACEMENT, Upstream},
+    usage::{Reporter, Usage},
     watch,
 };
 
@@ -90,6 +91,7 @@ pub async fn run(settings: GatewaySettings, shutdown: impl Future<Output = ()> +
     };
     background.spawn(client_tls::follow(settings.client_tls.clone(), client_tls.clone()));
     background.spawn(parts.mirror.run());
+    background.spawn(parts.reporter.run());
     if let Some(tokens) = parts.tokens {
         background.spawn(tokens.follow());
     }
@@ -138,6 +140,7 @@ fn check_own(settings: &GatewaySettings, tls: &TlsContext) -> Result<(), RunErro
 pub(crate) struct Parts {
     pub(crate) door: Arc<Door>,
     pub(crate) mirror: Mirror,
+    pub(crate) reporter: Reporter,
     pub(crate) operator: Arc<Operator>,
     tokens: Option<Arc<Jwks>>,
     pub(crate) limits: ListenerLimits,
@@ -167,6 +170,9 @@ impl Parts {
         let by_key_alone = settings.operator.as_ref().is_some_and(|o| o.allow_admin_key);
         let tokens = settings.jwt.clone().map(Jwks::new).transpose().map_err(RunError::Jwt)?;
         let ready = Readiness::default();
+        let usage = Arc::new(Usage::default());
+        let every = Duration::from_secs(settings.use_report_s);
+        let reporter = Reporter::new(usage.clone(), routes.clone(), upstream.clone(), every);
         let door = Arc::new(Door {
             authenticator: Authenticator::new(directory.clone(), tokens.clone()),
             lookup,
@@ -174,12 +180,13 @@ impl Parts {
             watches,
             self_service: SelfService::new().await?,
             operator: by_key_alone.then(|| operator.clone()),
+            usage,
             budget: Budget::new(settings.limits.bodies_bytes),
             limits: settings.limits.clone(),
             ready: ready.clone(),
         });
         let mirror = Mirror::new(routes, directory, upstream, placement, ready);
-        Ok(Self { door, mirror, operator, tokens, limits: listener_limits(settings), draining })
+        Ok(Self { door, mirror, reporter, operator, tokens, limits: listener_limits(settings), draining })
     }
 }
 

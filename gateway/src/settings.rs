@@ -41,9 +41,16 @@ pub struct GatewaySettings {
     /// Seconds that known credentials go on while placement is silent; 0: none, at the price of refusing everyone.
     #[serde(default = "quarter_of_an_hour")]
     pub identity_grace_s: u64,
+    /// Seconds between two reports to the shards of what was fetched. Less often costs less and shows use later.
+    #[serde(default = "ten_seconds")]
+    pub use_report_s: u64,
     /// What is logged and how.
     #[serde(default)]
     pub log: LogSettings,
+}
+
+fn ten_seconds() -> u64 {
+    10
 }
 
 fn quarter_of_an_hour() -> u64 {
@@ -175,6 +182,7 @@ impl Validate for GatewaySettings {
         problems.absolute("client_tls.key", &self.client_tls.key);
         problems.within("tls", |problems| self.tls.validate(problems));
         problems.within("limits", |problems| self.limits.validate(problems));
+        problems.require((1..=3_600).contains(&self.use_report_s), "use_report_s", "1 to 3600");
         problems.within("watch", |problems| self.watch.validate(problems));
         if let Some(jwt) = &self.jwt {
             problems.within("jwt", |problems| jwt.validate(problems));

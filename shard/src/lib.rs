@@ -22,6 +22,7 @@ mod settings;
 mod shard;
 pub mod store;
 mod upkeep;
+pub mod usage;
 
 pub use run::{RunError, run};
 pub use serve::rest::openapi;

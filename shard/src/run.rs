@@ -18,7 +18,7 @@ use crate::{
     report, serve as service,
     settings::ShardSettings,
     shard::{Node, Shard},
-    upkeep,
+    upkeep, usage,
 };
 
 /// Connections of all gateways, placement and operators.
@@ -80,8 +80,9 @@ pub async fn run(settings: ShardSettings, shutdown: impl Future<Output = ()> + S
     let router = service::router(shard.clone());
     let serving = tokio::spawn(serve(port, tls, admission, limits, router, stopping.clone().cancelled_owned()));
     let reports = report::run(member.group.clone(), settings.weight, placement, node.status(), stopping.clone());
-    let tasks: [JoinHandle<()>; 3] = [
+    let tasks: [JoinHandle<()>; 4] = [
         tokio::spawn(reports),
+        tokio::spawn(usage::run(shard.clone())),
         tokio::spawn(upkeep::run(shard)),
         tokio::spawn(watch_readiness(node.clone(), ready.clone(), stopping.clone())),
     ];

@@ -7,7 +7,7 @@ use conflux_raft::RaftNode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::{feed::Hub, machine::Machine, ownership::Ownership};
+use crate::{feed::Hub, machine::Machine, ownership::Ownership, usage::Usage};
 
 /// The node of a shard group.
 pub type Node = RaftNode<Machine>;
@@ -23,6 +23,8 @@ pub struct Shard {
     pub hub: Arc<Hub>,
     /// Whose tenants are here.
     pub ownership: Ownership,
+    /// What clients fetched lately.
+    pub usage: Usage,
     /// Cancelled when the process is to stop: streams end then.
     pub stopping: CancellationToken,
     bodies: Arc<Semaphore>,
@@ -32,7 +34,7 @@ impl Shard {
     /// Puts the parts together.
     pub fn new(node: Node, hub: Arc<Hub>, ownership: Ownership, stopping: CancellationToken) -> Arc<Self> {
         let bodies = Arc::new(Semaphore::new(BODY_KIB));
-        Arc::new(Self { node, hub, ownership, stopping, bodies })
+        Arc::new(Self { node, hub, ownership, usage: Usage::default(), stopping, bodies })
     }
 
     /// Room for a body of so many bytes while the permit lives; refused, not waited for, where there is none.

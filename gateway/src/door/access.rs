@@ -15,7 +15,7 @@ pub(super) struct Access {
     pub(super) template: &'static str,
     pub(super) code: Option<Code>,
     method: Method,
-    client: Option<std::net::SocketAddr>,
+    pub(super) client: Option<std::net::SocketAddr>,
 }
 
 impl Access {

@@ -5,6 +5,7 @@ mod federation;
 use conflux_common::{
     api_key::ApiKey,
     error::{ApiError, Code, Hint},
+    ids::TenantId,
 };
 use conflux_proto::{context::CallContext, internal::change::Change};
 use http::StatusCode;
@@ -501,4 +502,23 @@ async fn the_operators_port_asks_for_an_operators_certificate() {
         assert_eq!((context.principal.name.as_str(), context.principal.operator), ("operator:ada", true));
         assert!(federation.all_seen().is_empty());
     }
+}
+
+#[tokio::test]
+async fn what_is_served_is_counted_and_what_is_refused_is_not() {
+    // A report on use must not count who was told that there is nothing, and must count who has it already.
+    let mut federation = Federation::start().await;
+    let gateway = federation.gateway(|_| {}).await;
+    let get = |path: &str| gateway.client().get(gateway.url(path)).bearer_auth(federation.key.expose());
+    assert_eq!(get(FETCH).header("x-client-label-region", "eu").send().await.unwrap().status(), 200);
+    assert_eq!(get("/api/v1/mgt/acme/configs").send().await.unwrap().status(), 200);
+    for member in ["a-1", "a-2", "a-3"] {
+        federation.act(member, Act::Refuse(ApiError::new(Code::NotFound, "nothing")));
+    }
+    assert_eq!(get(FETCH).send().await.unwrap().status(), 404);
+    let counted = gateway.door.usage.take().told(TenantId(1), std::time::Instant::now(), usize::MAX);
+    let configs: Vec<_> = counted.iter().flat_map(|part| &part.configs).collect();
+    assert_eq!(configs.len(), 1, "{configs:?}");
+    assert_eq!((configs[0].name.as_str(), configs[0].fetches, configs[0].labels.len()), ("db.yaml", 1, 1));
+    assert_eq!(configs[0].labels[0].labels["region"], "eu");
 }

@@ -15,7 +15,7 @@ use conflux_placement::{PlacementSettings, RunError, run};
 use conflux_proto::{
     internal::{
         EnsureTenantRequest, EnsureTenantResponse, FeedRequest, FeedResponse, GroupMember, GroupRecord, HistoryRequest,
-        HistoryResponse, LookupTenantRequest, ReportGroupRequest, TenantState,
+        HistoryResponse, LookupTenantRequest, ReportGroupRequest, ReportUseRequest, ReportUseResponse, TenantState,
         lookup_tenant_request::By,
         placement_service_client::PlacementServiceClient,
         shard_service_server::{ShardService, ShardServiceServer},
@@ -249,6 +249,10 @@ impl ShardService for StandIn {
     }
 
     async fn history(&self, _: tonic::Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn report_use(&self, _: tonic::Request<ReportUseRequest>) -> Result<Response<ReportUseResponse>, Status> {
         Err(Status::unimplemented("not here"))
     }
 

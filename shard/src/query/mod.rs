@@ -24,7 +24,7 @@ pub(crate) use history::feed_event;
 pub use history::history;
 pub use list::{Filter, list};
 pub(crate) use owner::wrong_epoch;
-pub use owner::{TenantRow, check_owner, state_of, tenant};
+pub use owner::{TenantRow, active, check_owner, state_of, tenant};
 pub use scopes::{Scope, list_scopes, scope};
 pub use versions::{ShownVersion, get_version, list_versions};
 

@@ -1,5 +1,7 @@
 //! Whether a tenant is served here, and under which epoch.
 
+use std::ops::ControlFlow;
+
 use conflux_common::{
     error::{ApiError, Hint},
     ids::{Epoch, TenantId},
@@ -16,6 +18,19 @@ pub type TenantRow = store::Tenant;
 /// The tenant's row in any state; none: this shard never heard of it.
 pub fn tenant(rows: &dyn Read, id: TenantId) -> Result<Option<TenantRow>, ApiError> {
     row::get(rows, id.0).map_err(failed)
+}
+
+/// The tenants that are served here, by id.
+pub fn active(rows: &dyn Read) -> Result<Vec<TenantId>, ApiError> {
+    let mut found = Vec::new();
+    row::each(rows, |tenant| {
+        if state_of(&tenant) == Some(TenantState::Active) {
+            found.push(TenantId(tenant.id));
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+    .map_err(failed)?;
+    Ok(found)
 }
 
 /// The state of a row. An unknown one (of a newer version) is none that is served.

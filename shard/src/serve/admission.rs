@@ -28,6 +28,7 @@ pub const DOORS: &[Door] = &[
     Door::tenant("/conflux.v1.ManagementService/"),
     Door::internal("/conflux.internal.v1.ShardService/Feed", &[Role::Gateway]),
     Door::internal("/conflux.internal.v1.ShardService/History", &[Role::Gateway]),
+    Door::internal("/conflux.internal.v1.ShardService/ReportUse", &[Role::Gateway]),
     Door::internal("/conflux.internal.v1.ShardService/EnsureTenant", &[Role::Placement]),
     // Its own handlers demand an operator: by the certificate, or by the gateway's word.
     Door::internal("/_cluster/", &[Role::Operator, Role::Gateway]),

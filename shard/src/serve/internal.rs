@@ -1,4 +1,4 @@
-//! `internal.ShardService`: the feed for gateways, and what placement tells.
+//! `internal.ShardService`: the feed for gateways, what gateways and placement tell.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,8 @@ use conflux_common::{
 };
 use conflux_proto::{
     internal::{
-        EnsureTenantRequest, EnsureTenantResponse, FeedRequest, HistoryRequest, HistoryResponse,
+        EnsureTenantRequest, EnsureTenantResponse, FeedRequest, HistoryRequest, HistoryResponse, ReportUseRequest,
+        ReportUseResponse,
         shard_service_server::{ShardService, ShardServiceServer},
     },
     status::to_status,
@@ -19,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     feed::{FeedStream, feed},
+    machine::TenantState,
     query,
     shard::Shard,
 };
@@ -53,6 +55,31 @@ async fn history(shard: &Arc<Shard>, asked: HistoryRequest) -> Result<HistoryRes
     task.await.map_err(|e| ApiError::new(Code::Internal, format!("the read failed: {e}")))??
 }
 
+/// A report in the memory of this member: of the tenants that it serves now.
+async fn report_use(shard: &Arc<Shard>, report: ReportUseRequest) -> Result<(), ApiError> {
+    let shard = shard.clone();
+    let take = move || {
+        let asked: Vec<TenantId> = report.tenants.iter().map(|t| TenantId(t.tenant_id)).collect();
+        let here = shard.node.read(|view| {
+            let active = |tenant: &TenantId| match query::tenant(view, *tenant) {
+                Ok(row) => Ok(row.is_some_and(|row| query::state_of(&row) == Some(TenantState::Active))),
+                Err(error) => Err(error),
+            };
+            let mut here = Vec::new();
+            for tenant in asked {
+                if active(&tenant)? {
+                    here.push(tenant);
+                }
+            }
+            Ok::<_, ApiError>(here)
+        })??;
+        shard.usage.take(report, |tenant| here.contains(&tenant));
+        Ok(())
+    };
+    let task = tokio::task::spawn_blocking(take);
+    task.await.map_err(|e| ApiError::new(Code::Internal, format!("taking the report failed: {e}")))?
+}
+
 #[tonic::async_trait]
 impl ShardService for Internal {
     type FeedStream = FeedStream;
@@ -78,5 +105,11 @@ impl ShardService for Internal {
         let standing = standing.map_err(|e| to_status(&e, &id))?;
         let state = standing.state.map_or("absent", |state| state.name()).to_owned();
         Ok(Response::new(EnsureTenantResponse { state, epoch: standing.epoch.0, settings_seq: standing.settings_seq }))
+    }
+
+    async fn report_use(&self, request: Request<ReportUseRequest>) -> Result<Response<ReportUseResponse>, Status> {
+        let id = request_id(&request);
+        report_use(&self.shard, request.into_inner()).await.map_err(|e| to_status(&e, &id))?;
+        Ok(Response::new(ReportUseResponse {}))
     }
 }

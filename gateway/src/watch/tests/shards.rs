@@ -18,7 +18,7 @@ use conflux_common::{
 use conflux_proto::{
     internal::{
         self, EnsureTenantRequest, EnsureTenantResponse, FeedEnd, FeedEvent, FeedMark, FeedRequest, FeedResponse,
-        FeedRevision, HistoryRequest, HistoryResponse, TenantState,
+        FeedRevision, HistoryRequest, HistoryResponse, ReportUseRequest, ReportUseResponse, TenantState,
         change::Change,
         feed_request,
         feed_response::Body,
@@ -159,6 +159,10 @@ impl ShardService for MemberService {
     }
 
     async fn ensure_tenant(&self, _: Request<EnsureTenantRequest>) -> Result<Response<EnsureTenantResponse>, Status> {
+        Err(Status::unimplemented("not of a feed"))
+    }
+
+    async fn report_use(&self, _: Request<ReportUseRequest>) -> Result<Response<ReportUseResponse>, Status> {
         Err(Status::unimplemented("not of a feed"))
     }
 }
