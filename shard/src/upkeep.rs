@@ -1,10 +1,10 @@
-//! What the leader logs of its own accord: expiry of answers and events, and the rows of tenants that are being deleted.
+//! What the leader logs of its own accord: promotions that are due, expiry of answers and events, and the rows of tenants that are being deleted.
 
 use std::{sync::Arc, time::Duration};
 
 use conflux_common::error::ApiError;
 use conflux_proto::log::{self, ShardCommand, shard_answer, shard_command::Op};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::{
     propose::propose,
@@ -18,6 +18,8 @@ const EVERY: Duration = Duration::from_secs(5);
 const TENANTS: usize = 64;
 /// Entries for one tenant before the next one's turn.
 const ENTRIES: usize = 64;
+/// Between two tries of a promotion that is overdue.
+const AGAIN: Duration = Duration::from_secs(1);
 /// One entry has so long.
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -25,23 +27,37 @@ const WITHIN: Duration = Duration::from_secs(10);
 pub async fn run(shard: Arc<Shard>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // A promotion is promised at least a minute ahead: a round that comes before has seen it.
+    let mut next_promotion = None;
     loop {
         tokio::select! {
             () = shard.stopping.cancelled() => return,
             () = shard.ownership.deleted() => {}
             _ = ticks.tick() => {}
+            () = reached(&shard, next_promotion) => {}
         }
+        next_promotion = None;
         if shard.node.check_leader().is_err() {
             continue;
         }
-        if let Err(error) = once(&shard).await {
-            tracing::warn!(%error, "upkeep goes on at the next round");
+        match once(&shard).await {
+            Ok(next) => next_promotion = next,
+            Err(error) => tracing::warn!(%error, "upkeep goes on at the next round"),
         }
     }
 }
 
-/// Logs what is due at this group time.
-async fn once(shard: &Arc<Shard>) -> Result<(), ApiError> {
+/// Waits for a moment of group time; for ever where there is none. What is overdue was tried just now: it waits for its turn.
+async fn reached(shard: &Arc<Shard>, moment_ms: Option<u64>) {
+    match moment_ms.map(|at| at.checked_sub(shard.node.group_time_ms())) {
+        Some(Some(left)) => sleep(Duration::from_millis(left.max(1))).await,
+        Some(None) => sleep(AGAIN).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Logs what is due at this group time; answers when the next promotion is.
+async fn once(shard: &Arc<Shard>) -> Result<Option<u64>, ApiError> {
     let (node, now_ms) = (shard.node.clone(), shard.node.group_time_ms());
     let look = move || node.read(|view| query::due(view, now_ms, TENANTS));
     let failed = |e| ApiError::new(conflux_common::error::Code::Internal, format!("looking for work failed: {e}"));
@@ -49,13 +65,14 @@ async fn once(shard: &Arc<Shard>) -> Result<(), ApiError> {
     for tenant in due {
         work(shard, tenant).await?;
     }
-    Ok(())
+    shard.node.read(|view| query::next_promotion(view))?
 }
 
 async fn work(shard: &Arc<Shard>, due: Due) -> Result<(), ApiError> {
     let op = match due.work {
         DueWork::Sweep => Op::SweepTenant(log::SweepTenant { max_rows: 0 }),
         DueWork::Expire => Op::Expire(log::Expire { max_rows: 0 }),
+        DueWork::Promote(promote) => Op::Promote(promote),
     };
     let command = ShardCommand {
         tenant_id: due.tenant.0,

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{MAX_PRIORITY, Percentage, ReleaseRule, validate, validate::share};
+use super::{MAX_PRIORITY, MAX_RULES, Percentage, ReleaseRule, validate, validate::share};
 use crate::{error::ApiError, labels::Labels};
 
 /// Decides who is in a canary where nothing else is named.
@@ -156,6 +156,10 @@ pub fn serve_by_default(rules: &mut Vec<ReleaseRule>, version: u64) -> Result<()
     if let Some(i) = place {
         rules[i].version = version;
         return Ok(());
+    }
+    if rules.len() >= MAX_RULES {
+        let why = format!("at most {MAX_RULES} rules on a config, and there is none for everybody: take one away");
+        return Err(ApiError::invalid("rules", why));
     }
     let lowest = rules.iter().map(|r| r.priority).min().unwrap_or(0).min(0);
     // A rule with labels is above one without at the same priority; a share of all clients is not.

@@ -3,22 +3,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use conflux_common::error::{ApiError, Code};
+use conflux_common::error::ApiError;
 use conflux_common::ids::{Epoch, Incarnation, Revision, TenantId};
 use conflux_proto::{
     internal::FeedEvent,
     log::{ShardCommand, shard_answer, shard_command::Op},
-    v1::WriteResponse,
 };
 use conflux_raft::{App, Applied, Entry, FatalError, Tx, View};
 use prost::Message;
 
 use super::{
     change::{Change, Made},
-    create_config, create_version, delete_config, expire, invariants, lifecycle,
+    changeset, create_config, create_version, delete_config, drafts, expire, invariants, lifecycle,
     notice::{ChangeSink, Notice},
-    prune, put_config, remembered, scopes, set_releases,
+    promotion, prune, publish, put_config, remembered, rollback, scopes, set_releases,
     stop::{Stop, encode, is_final, refusal},
+    update_config,
 };
 use crate::{query, store::tenant};
 
@@ -105,7 +105,7 @@ fn write(tx: &mut Tx<'_>, command: &ShardCommand, op: &Op, now_ms: u64) -> Resul
     let (mut row, events, answer, remember) = match perform(&mut change, op) {
         Ok(answer) => {
             let Made { tenant, events } = change.finish();
-            (tenant, events, encode(shard_answer::Result::Write(answer)), true)
+            (tenant, events, encode(answer), true)
         }
         // However far the operation came.
         Err(Stop::Refused(error)) => {
@@ -124,8 +124,11 @@ fn write(tx: &mut Tx<'_>, command: &ShardCommand, op: &Op, now_ms: u64) -> Resul
     Ok((answer, notice.into_iter().collect()))
 }
 
-fn perform(change: &mut Change<'_, '_>, op: &Op) -> Result<WriteResponse, Stop> {
-    match op {
+fn perform(change: &mut Change<'_, '_>, op: &Op) -> Result<shard_answer::Result, Stop> {
+    let answer = match op {
+        Op::ApplyChangeset(op) => {
+            return Ok(shard_answer::Result::Changeset(changeset::apply_changeset(change, op)?));
+        }
         Op::PutConfig(op) => put_config::put_config(change, op),
         Op::CreateConfig(op) => create_config::create_config(change, op),
         Op::CreateVersion(op) => create_version::create_version(change, op),
@@ -134,18 +137,18 @@ fn perform(change: &mut Change<'_, '_>, op: &Op) -> Result<WriteResponse, Stop> 
         Op::PutScope(op) => scopes::put_scope(change, op),
         Op::DeleteScope(op) => scopes::delete_scope(change, op),
         Op::Prune(op) => prune::prune(change, op),
-        Op::UpdateConfig(_)
-        | Op::SaveDraft(_)
-        | Op::DropDraft(_)
-        | Op::Publish(_)
-        | Op::Rollback(_)
-        | Op::ApplyChangeset(_)
-        | Op::CancelPromotion(_)
-        | Op::Promote(_) => Err(ApiError::new(Code::Unimplemented, "not yet").into()),
+        Op::UpdateConfig(op) => update_config::update_config(change, op),
+        Op::SaveDraft(op) => drafts::save_draft(change, op),
+        Op::DropDraft(op) => drafts::drop_draft(change, op),
+        Op::Publish(op) => publish::publish(change, op),
+        Op::Rollback(op) => rollback::rollback(change, op),
+        Op::CancelPromotion(op) => promotion::cancel_promotion(change, op),
+        Op::Promote(op) => promotion::promote(change, op),
         Op::Activate(_) | Op::DeleteTenant(_) | Op::SweepTenant(_) | Op::Expire(_) => {
             Err(Stop::Fatal(FatalError("an owner's command among users' writes".into())))
         }
-    }
+    };
+    answer.map(shard_answer::Result::Write)
 }
 
 fn revision_notice(row: &conflux_proto::store::Tenant, events: Vec<FeedEvent>) -> Notice {

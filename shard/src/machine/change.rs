@@ -49,6 +49,7 @@ pub(super) enum Kind {
     Created,
     Versioned,
     Released,
+    Updated,
     Deleted,
 }
 
@@ -58,6 +59,7 @@ impl Kind {
             Kind::Created => "created",
             Kind::Versioned => "versioned",
             Kind::Released => "released",
+            Kind::Updated => "updated",
             Kind::Deleted => "deleted",
         }
     }
@@ -101,6 +103,14 @@ impl<'c, 'tx> Change<'c, 'tx> {
     /// Says in the audit record what was done. [`commit`](Self::commit) does it for changes of a config.
     pub fn note(&mut self, note: Note) {
         self.notes.push(note);
+    }
+
+    /// Adds to what the audit record says of the last thing done.
+    pub fn remark(&mut self, text: &str) {
+        if let Some(note) = self.notes.last_mut() {
+            note.summary.push_str("; ");
+            note.summary.push_str(text);
+        }
     }
 
     /// Gives the whole its revision and its audit record, if anything happened.
@@ -157,13 +167,31 @@ impl<'c, 'tx> Change<'c, 'tx> {
             created_ms: self.now_ms,
             size: new.content.len() as u64,
             media_type: new.media_type.to_owned(),
-            ..Default::default()
+            schema: new.schema.to_owned(),
         };
         version::put(self.tx, self.tenant.id, config.id, &row);
         config.latest_version = number;
         config.versions += 1;
         self.tenant.versions += 1;
         Ok(())
+    }
+
+    /// Whether the config's latest version is this already: the description is the same, or none is given.
+    pub fn is_latest(&self, config: &store::Config, new: &NewVersion<'_>) -> Result<bool, FatalError> {
+        let latest = version::get(&*self.tx, self.tenant.id, config.id, config.latest_version)?;
+        Ok(latest.is_some_and(|v| {
+            v.sha256 == *new.sha256
+                && v.format == new.format
+                && v.media_type == new.media_type
+                && v.schema == new.schema
+                && (new.description.is_empty() || v.description == new.description)
+        }))
+    }
+
+    /// The revision of everything that is done so far, as it is shown.
+    pub fn present_mark(&self) -> String {
+        let revision = if self.events.is_empty() { self.tenant.revision } else { self.revision() };
+        query::mark(&self.tenant, revision).to_string()
     }
 
     /// Stores a content for one version or draft more, within the tenant's quotas.
@@ -287,12 +315,4 @@ pub(crate) fn content_quota(size: u64, max: u64) -> ApiError {
     let text = format!("quota config_bytes: the content has {size} bytes, at most {max} are allowed in this tenant");
     ApiError::too_large(text)
         .with_detail("quota.config_bytes", format!("at most {max} bytes; an operator can raise it"))
-}
-
-/// The rule that serves clients without labels: of those without labels and share, the one that wins.
-pub(super) fn default_rule(rules: &[v1::ReleaseRule]) -> Option<usize> {
-    let plain = |r: &v1::ReleaseRule| r.labels.is_empty() && r.percentage.is_none();
-    let candidates = rules.iter().enumerate().filter(|(_, r)| plain(r));
-    // `max_by_key` takes the last of equals; equal ones are refused by `release::validate`.
-    candidates.max_by_key(|(_, r)| r.priority).map(|(i, _)| i)
 }

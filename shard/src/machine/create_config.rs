@@ -18,11 +18,13 @@ pub(super) fn create_config(change: &mut Change<'_, '_>, op: &log::CreateConfig)
     input::description(&op.description)?;
     let tags = input::tags(&op.tags)?;
     let retention = input::retention(op.retention)?;
+    input::schema(&op.schema)?;
     let first = (!op.sha256.is_empty()).then_some(NewVersion {
         content: &op.content,
         sha256: &op.sha256,
         format: &op.format,
         description: "",
+        schema: "",
         media_type: "",
     });
     if let Some(first) = &first {
@@ -40,6 +42,7 @@ pub(super) fn create_config(change: &mut Change<'_, '_>, op: &log::CreateConfig)
     config.description = op.description.clone();
     config.tags = tags;
     config.retention = retention;
+    config.schema = op.schema.clone();
     if let Some(first) = &first {
         change.add_version(&mut config, first)?;
     }

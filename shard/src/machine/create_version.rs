@@ -17,6 +17,7 @@ pub(super) fn create_version(change: &mut Change<'_, '_>, op: &log::CreateVersio
         sha256: &op.sha256,
         format: &format,
         description: &op.description,
+        schema: &op.schema,
         media_type: "",
     };
     new.check()?;

@@ -7,7 +7,7 @@ use conflux_raft::{FatalError, Tx};
 
 use super::{
     change::{Change, Kind},
-    limits, scopes,
+    drafts, limits, rules, scopes,
     stop::Stop,
 };
 use crate::store::{config, content, leftover, version};
@@ -19,6 +19,8 @@ pub(super) fn delete_config(change: &mut Change<'_, '_>, op: &log::DeleteConfig)
     change.demand(Some(&row))?;
     config::delete(change.tx, change.tenant.id, &row);
     scopes::leave(change, &row.app, &row.env)?;
+    drafts::remove_all(change, row.id)?;
+    rules::end_promotion(change.tx, change.tenant.id, &mut row);
     let gone = delete_versions(change.tx, &mut change.tenant, row.id, limits::VERSIONS_PER_DELETE)?;
     if gone == limits::VERSIONS_PER_DELETE {
         leftover::put(change.tx, change.tenant.id, row.id, &store::Leftover { deleted_ms: change.now_ms });

@@ -18,6 +18,8 @@ pub(super) struct NewVersion<'a> {
     pub sha256: &'a Bytes,
     pub format: &'a str,
     pub description: &'a str,
+    /// Overrides the config's; empty: the config's.
+    pub schema: &'a str,
     pub media_type: &'a str,
 }
 
@@ -33,6 +35,7 @@ impl NewVersion<'_> {
         }
         format(self.format)?;
         text("media_type", self.media_type, 255)?;
+        schema(self.schema)?;
         description(self.description)
     }
 }
@@ -68,6 +71,11 @@ pub(super) fn retention(given: Option<v1::Retention>) -> Result<Option<v1::Reten
 /// Refuses a description that is too long.
 pub(super) fn description(given: &str) -> Result<(), Stop> {
     text("description", given, limits::MAX_DESCRIPTION)
+}
+
+/// Refuses a schema that is too long. Whether it is one was decided before.
+pub(super) fn schema(given: &str) -> Result<(), Stop> {
+    text("schema", given, limits::MAX_SCHEMA_BYTES)
 }
 
 fn text(field: &str, given: &str, max: usize) -> Result<(), Stop> {

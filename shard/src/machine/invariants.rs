@@ -1,7 +1,22 @@
 //! What must hold of the rows, each named once. Checked on the rows that a command touched.
+//!
+//! | row | holds |
+//! |---|---|
+//! | `Tenant` | the revision is dense, the history and the audit chain hold exactly what is above their floors, counts are those of the rows |
+//! | `Config` | rules, latest, previous default and promotion point at versions that exist; the name leads to it; its last change is in the history |
+//! | `ConfigName`, `App`, `Env` | lead to what they name, and are counted |
+//! | `Version`, `Draft` | the content is there and has their size; what is pointed at does not go |
+//! | `Content` | is there exactly while it is referred to, and is what its hash says |
+//! | `Promotion` | one for each config that has a promotion, at its time |
+//! | `Idempotency` | something says when it is forgotten |
+//!
+//! What only the whole of a tenant shows (every reference counted, every version and draft) is checked by the model's tests.
+
+mod releases;
 
 use std::ops::ControlFlow;
 
+use conflux_common::ids::ConfigId;
 use conflux_proto::store;
 use conflux_raft::{FatalError, Read, Tx};
 use prost::Message;
@@ -40,6 +55,12 @@ pub(super) fn check(tx: &Tx<'_>) -> Result<(), String> {
             }
             (Key::App { tenant, app }, set) => app_row(tx, tenant, app, set).map_err(fatal)?,
             (Key::Env { tenant, app, env }, set) => env_row(tx, tenant, app, env, set).map_err(fatal)?,
+            (Key::Draft { tenant, config, number }, set) => {
+                releases::draft_row(tx, tenant, config, number, set).map_err(fatal)?
+            }
+            (Key::Promotion { tenant, due_ms, config }, set) => {
+                releases::promotion_row(tx, tenant, due_ms, config, set).map_err(fatal)?
+            }
             (Key::Leftover { tenant, config }, true) => leftover_row(tx, tenant, config).map_err(fatal)?,
             (Key::Content { tenant, sha256 } | Key::ContentReferences { tenant, sha256 }, _) => {
                 content_rows(tx, tenant, sha256).map_err(fatal)?
@@ -181,6 +202,9 @@ fn config_row(rows: &dyn Read, tenant: u64, id: u64) -> Broken {
             return Ok(Some("a rule or the latest version points at a version that does not exist"));
         }
     }
+    if let Some(broken) = releases::promised(rows, tenant, &row)? {
+        return Ok(Some(broken));
+    }
     if version::get(rows, tenant, id, row.latest_version + 1)?.is_some() {
         return Ok(Some("there is a version after the latest"));
     }
@@ -202,7 +226,7 @@ fn config_row(rows: &dyn Read, tenant: u64, id: u64) -> Broken {
     }
     let mut told = false;
     event::each(rows, tenant, row.revision - 1, row.revision, |_, stored, _| {
-        let of_it = |e: &store::StoredEvent| e.event.as_ref().is_some_and(|e| e.name == row.name);
+        let of_it = |e: &store::StoredEvent| e.event.as_ref().is_some_and(|e| e.config_id == ConfigId(id).to_string());
         told = stored.events.iter().any(|e| of_it(e) && e.rules_after == row.rules);
         Ok(ControlFlow::Break(()))
     })?;

@@ -6,6 +6,14 @@ pub const MAX_SCOPES: u64 = 10_000;
 pub const MAX_CONTENT_BYTES: usize = 1 << 20;
 /// Bytes of a config's release rules as they are stored: they travel twice in each event.
 pub const MAX_RULES_BYTES: usize = 64 << 10;
+/// Bytes of a schema: it is in its config's row.
+pub const MAX_SCHEMA_BYTES: usize = 64 << 10;
+/// Drafts of a config.
+pub const MAX_DRAFTS: usize = 100;
+/// Changes of a changeset.
+pub const MAX_CHANGES: usize = 100;
+/// Minutes until a version may become the default by itself: a year.
+pub const MAX_PROMOTION_MINUTES: u32 = 366 * 24 * 60;
 /// Characters of a description.
 pub const MAX_DESCRIPTION: usize = 1_024;
 /// Tags of a config.

@@ -5,9 +5,11 @@
 mod app;
 mod audit;
 mod change;
+mod changeset;
 mod create_config;
 mod create_version;
 mod delete_config;
+mod drafts;
 mod expire;
 mod input;
 mod invariants;
@@ -15,12 +17,17 @@ mod lifecycle;
 pub mod limits;
 pub mod notice;
 mod precondition;
+mod promotion;
 mod prune;
+mod publish;
 mod put_config;
 pub(crate) mod remembered;
+mod rollback;
+mod rules;
 mod scopes;
 mod set_releases;
 mod stop;
+mod update_config;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,13 +1,15 @@
 //! PutConfig: one step from a file to what clients are served.
 
+use conflux_common::release;
 use conflux_proto::{log, store, v1};
 
 use super::{
-    change::{Change, Kind, default_rule},
+    change::{Change, Kind},
     input::{self, NewVersion},
+    rules,
     stop::Stop,
 };
-use crate::store::{config, version};
+use crate::{query, store::config};
 
 /// Creates the config with version 1, or adds a version; and points the default rule at it. Rules with labels or a share stay.
 ///
@@ -20,6 +22,7 @@ pub(super) fn put_config(change: &mut Change<'_, '_>, op: &log::PutConfig) -> Re
         sha256: &op.sha256,
         format: &op.format,
         description: &op.description,
+        schema: "",
         media_type: &op.media_type,
     };
     new.check()?;
@@ -35,33 +38,15 @@ pub(super) fn put_config(change: &mut Change<'_, '_>, op: &log::PutConfig) -> Re
     let rules_before = config.rules.clone();
     change.add_version(&mut config, &new)?;
     config.format = op.format.clone();
-    release_as_default(&mut config);
     let version = config.latest_version;
+    let mut after = query::rules_of(&rules_before)?;
+    release::serve_by_default(&mut after, version)?;
+    let after = rules::stored(&after)?;
+    rules::set(change.tx, change.tenant.id, &mut config, after);
     Ok(change.commit(kind, config, rules_before, version, &op.sha256)?)
 }
 
 fn is_released(change: &Change<'_, '_>, config: &store::Config, new: &NewVersion<'_>) -> Result<bool, Stop> {
-    let default = default_rule(&config.rules).map(|i| config.rules[i].version);
-    if default != Some(config.latest_version) {
-        return Ok(false);
-    }
-    let latest = version::get(&*change.tx, change.tenant.id, config.id, config.latest_version)?;
-    Ok(latest.is_some_and(|v| {
-        v.sha256 == *new.sha256
-            && v.format == new.format
-            && v.media_type == new.media_type
-            && (new.description.is_empty() || v.description == new.description)
-    }))
-}
-
-/// Points the default rule at the latest version. A new one gets a priority that no other rule is below: 0, or the lowest.
-fn release_as_default(config: &mut store::Config) {
-    let version = config.latest_version;
-    match default_rule(&config.rules) {
-        Some(i) => config.rules[i].version = version,
-        None => {
-            let lowest = config.rules.iter().map(|r| r.priority).min().unwrap_or(0);
-            config.rules.push(v1::ReleaseRule { version, priority: lowest.min(0), ..Default::default() });
-        }
-    }
+    let released = rules::default_version(&config.rules) == Some(config.latest_version);
+    Ok(released && change.is_latest(config, new)?)
 }

@@ -3,11 +3,10 @@
 use bytes::Bytes;
 use conflux_common::{error::ApiError, release};
 use conflux_proto::{log, store, v1};
-use prost::Message;
 
 use super::{
-    change::{Change, Kind, default_rule},
-    limits,
+    change::{Change, Kind},
+    rules,
     stop::Stop,
 };
 use crate::{query, store::version};
@@ -19,19 +18,15 @@ pub(super) fn set_releases(change: &mut Change<'_, '_>, op: &log::SetReleases) -
     let rules = query::rules_of(&op.rules)?;
     release::validate(&rules)?;
     // As they come back out of the domain: label names folded, so that equal lists are equal.
-    let rules: Vec<v1::ReleaseRule> = rules.iter().map(conflux_proto::release::to_wire).collect();
-    let bytes: usize = rules.iter().map(Message::encoded_len).sum();
-    if bytes > limits::MAX_RULES_BYTES {
-        let max = limits::MAX_RULES_BYTES;
-        return Err(ApiError::invalid("rules", format!("{bytes} bytes in all, more than {max}")).into());
-    }
+    let rules = rules::stored(&rules)?;
     let shown = versions(change, &config, &rules)?;
     change.demand(Some(&config))?;
     let (number, sha256) = shown.map_or((0, Bytes::new()), |v| (v.number, v.sha256));
     if rules == config.rules {
         return Ok(change.unchanged(&config, number, &sha256));
     }
-    let rules_before = std::mem::replace(&mut config.rules, rules);
+    let rules_before = config.rules.clone();
+    rules::set(change.tx, change.tenant.id, &mut config, rules);
     Ok(change.commit(Kind::Released, config, rules_before, number, &sha256)?)
 }
 
@@ -41,7 +36,7 @@ fn versions(
     config: &store::Config,
     rules: &[v1::ReleaseRule],
 ) -> Result<Option<store::Version>, Stop> {
-    let default = default_rule(rules);
+    let default = rules::default_rule(rules);
     let mut shown = None;
     for (i, rule) in rules.iter().enumerate() {
         let row = version::get(&*change.tx, change.tenant.id, config.id, rule.version)?;

@@ -28,6 +28,16 @@ impl From<FatalError> for Stop {
     }
 }
 
+impl Stop {
+    /// The same refusal of a part of the command.
+    pub fn within(self, part: &str) -> Self {
+        match self {
+            Stop::Refused(error) => Stop::Refused(error.within(part)),
+            fatal => fatal,
+        }
+    }
+}
+
 /// The answer as it is returned and remembered.
 pub(super) fn encode(result: shard_answer::Result) -> Bytes {
     Bytes::from(ShardAnswer { result: Some(result) }.encode_to_vec())

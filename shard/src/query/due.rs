@@ -1,4 +1,4 @@
-//! What the leader should log of its own accord: expiry, and the rows of tenants that are being deleted.
+//! What the leader should log of its own accord: promotions, expiry, and the rows of tenants that are being deleted.
 
 use std::ops::ControlFlow;
 
@@ -6,12 +6,13 @@ use conflux_common::{
     error::ApiError,
     ids::{Epoch, TenantId},
 };
-use conflux_raft::Read;
+use conflux_proto::log;
+use conflux_raft::{FatalError, Read};
 
 use super::{failed, state_of};
 use crate::{
     machine::{TenantState, limits},
-    store::{idempotency, leftover, tenant},
+    store::{config, idempotency, leftover, promotion, tenant},
 };
 
 /// A tenant for which something is due.
@@ -32,6 +33,8 @@ pub enum DueWork {
     Sweep,
     /// `Expire`.
     Expire,
+    /// A version becomes the default.
+    Promote(log::Promote),
 }
 
 /// The first `max` tenants for which something is due at this group time.
@@ -51,6 +54,12 @@ pub fn due(rows: &dyn Read, now_ms: u64, max: usize) -> Result<Vec<Due>, ApiErro
             }
             Some(TenantState::Deleted) | None => None,
         };
+        if state_of(&row) == Some(TenantState::Active) {
+            // First, since users wait for them to the second.
+            let due = promotions(rows, row.id, now_ms)?;
+            let at = |work| Due { tenant: TenantId(row.id), epoch: Epoch(row.epoch), work };
+            found.extend(due.into_iter().map(|promote| at(DueWork::Promote(promote))));
+        }
         if let Some(work) = work {
             found.push(Due { tenant: TenantId(row.id), epoch: Epoch(row.epoch), work });
         }
@@ -58,4 +67,34 @@ pub fn due(rows: &dyn Read, now_ms: u64, max: usize) -> Result<Vec<Due>, ApiErro
     })
     .map_err(failed)?;
     Ok(found)
+}
+
+/// Promotions of one tenant that are looked at in one round.
+const PROMOTIONS: usize = 64;
+
+/// The promotions of this tenant that are due.
+fn promotions(rows: &dyn Read, tenant: u64, now_ms: u64) -> Result<Vec<log::Promote>, FatalError> {
+    let mut due = Vec::new();
+    for (due_ms, config_id) in promotion::first(rows, tenant, PROMOTIONS)? {
+        if due_ms > now_ms {
+            break;
+        }
+        let promised = config::get(rows, tenant, config_id)?.and_then(|c| c.promotion);
+        due.extend(promised.map(|p| log::Promote { config_id, version: p.version, due_ms: p.due_ms }));
+    }
+    Ok(due)
+}
+
+/// When the next promotion of all tenants here is due, in group time.
+pub fn next_promotion(rows: &dyn Read) -> Result<Option<u64>, ApiError> {
+    let mut next: Option<u64> = None;
+    tenant::each(rows, |row| {
+        if state_of(&row) == Some(TenantState::Active) {
+            let first = promotion::first(rows, row.id, 1)?.first().map(|(due_ms, _)| *due_ms);
+            next = next.into_iter().chain(first).min();
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+    .map_err(failed)?;
+    Ok(next)
 }

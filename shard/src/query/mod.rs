@@ -4,11 +4,13 @@
 mod audit;
 mod config;
 mod cursor;
+mod drafts;
 mod due;
 mod fetch;
 mod history;
 mod list;
 mod owner;
+mod resolve;
 mod scopes;
 mod versions;
 
@@ -17,7 +19,8 @@ mod tests;
 
 pub use audit::{AuditFilter, AuditVerdict, list_audit, verify_audit};
 pub use config::{config_by_name, etag, get_config, mark, releases, shown_config};
-pub use due::{Due, DueWork, due};
+pub use drafts::{Draft, draft, list_drafts};
+pub use due::{Due, DueWork, due, next_promotion};
 pub use fetch::{Fetched, Resolved, content_etag, fetch, resolve};
 pub(crate) use fetch::{rules_of, shown_hash};
 pub(crate) use history::feed_event;
@@ -25,6 +28,7 @@ pub use history::history;
 pub use list::{Filter, list};
 pub(crate) use owner::wrong_epoch;
 pub use owner::{TenantRow, active, check_owner, state_of, tenant};
+pub use resolve::explain;
 pub use scopes::{Scope, list_scopes, scope};
 pub use versions::{ShownVersion, get_version, list_versions};
 

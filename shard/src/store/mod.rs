@@ -3,10 +3,12 @@
 pub mod audit;
 pub mod config;
 pub mod content;
+pub mod draft;
 pub mod event;
 pub mod idempotency;
 pub mod keys;
 pub mod leftover;
+pub mod promotion;
 pub mod scope;
 pub mod tenant;
 pub mod version;

@@ -28,7 +28,22 @@ fn config_with(tx: &mut Tx<'_>, change: fn(&mut store::Config)) {
 
 #[test]
 fn planted_faults_are_seen() {
-    let faults: [(&str, Fault); 16] = [
+    let faults: Vec<(&str, Fault)> = vec![
+        ("rollback would go back", |tx| config_with(tx, |c| c.previous_default = 9)),
+        ("promised to become", |tx| {
+            config_with(tx, |c| c.promotion = Some(store::Promotion { version: 9, ..Default::default() }));
+        }),
+        ("nothing says when its promotion", |tx| {
+            config_with(tx, |c| c.promotion = Some(store::Promotion { version: 1, due_ms: 5, ..Default::default() }));
+        }),
+        ("do not agree", |tx| crate::store::promotion::put(tx, TENANT, 5, 1)),
+        ("more drafts", |tx| {
+            crate::store::draft::put(tx, TENANT, 1, &store::Draft { number: 1, ..Default::default() });
+        }),
+        ("never given out", |tx| {
+            tenant_with(tx, |t| t.drafts = 1);
+            crate::store::draft::put(tx, TENANT, 1, &store::Draft { number: 1, ..Default::default() });
+        }),
         ("history", |tx| tenant_with(tx, |t| t.revision += 1)),
         ("history", |tx| tenant_with(tx, |t| t.event_floor += 1)),
         ("history begins", |tx| tenant_with(tx, |t| t.event_floor = 99)),

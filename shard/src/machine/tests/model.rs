@@ -1,216 +1,212 @@
-//! Random commands against a naive model of what they mean, and a replay that must give the same rows.
+//! The whole command set against a naive model of what it means, and a replay that must give the same rows.
 
-use std::collections::BTreeMap;
+mod reference;
 
 use conflux_common::labels::Labels;
 use conflux_proto::{
-    log::{ShardCommand, shard_command::Op},
-    v1::ReleaseRule,
+    log::{Publish, ShardCommand, UpdateConfig, shard_answer, shard_command::Op},
+    v1,
 };
-use proptest::prelude::*;
+use proptest_state_machine::{StateMachineTest, prop_state_machine};
 
-use super::bench::*;
-use crate::query::{self, Filter};
+use self::reference::{How, Model, Step, What, Write, content, label, name, rules, tags};
+use super::{bench::*, commands::*, whole};
+use crate::{
+    query::{self, DueWork, Filter},
+    store::{config, draft},
+};
 
-#[derive(Debug, Clone)]
-enum Step {
-    Put(u8, u8),
-    Create(u8, Option<u8>),
-    AddVersion(u8, u8),
-    Release(u8, Vec<(Option<u8>, u8)>),
-    Delete(u8),
-    Expire,
+const MINUTE: u64 = 60_000;
+
+/// A replica, and the log that made it what it is.
+pub struct Replica {
+    bench: Bench,
+    log: Vec<(u64, ShardCommand)>,
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => (0u8..6, 0u8..4).prop_map(|(n, c)| Step::Put(n, c)),
-        2 => (0u8..6, proptest::option::of(0u8..4)).prop_map(|(n, c)| Step::Create(n, c)),
-        2 => (0u8..8, 0u8..4).prop_map(|(id, c)| Step::AddVersion(id, c)),
-        2 => (0u8..8, proptest::collection::vec((proptest::option::of(0u8..2), 0u8..5), 0..3))
-            .prop_map(|(id, rules)| Step::Release(id, rules)),
-        1 => (0u8..8).prop_map(Step::Delete),
-        1 => Just(Step::Expire),
-    ]
-}
-
-/// What a config is to a user: its name, the contents of its versions, who is served which.
-#[derive(Debug, Clone, Default)]
-struct Config {
-    name: String,
-    versions: Vec<String>,
-    rules: Vec<ReleaseRule>,
-}
-
-#[derive(Default)]
-struct Model {
-    configs: BTreeMap<u64, Config>,
-    next_id: u64,
-    revision: u64,
-}
-
-fn name(n: u8) -> String {
-    // Names that begin alike, so that prefixes and the order of the listing matter.
-    ["a", "a.b", "ab", "a-b", "B", "b"][usize::from(n)].to_owned()
-}
-
-fn content(c: u8) -> String {
-    format!("value: {c}")
-}
-
-fn rules(given: &[(Option<u8>, u8)]) -> Vec<ReleaseRule> {
-    let of = |(i, (label, version)): (usize, &(Option<u8>, u8))| match label {
-        None => rule(&[], u64::from(*version), i as i32),
-        Some(l) => rule(&[("l", &l.to_string())], u64::from(*version), i as i32 + 10),
-    };
-    given.iter().enumerate().map(of).collect()
-}
-
-impl Model {
-    fn id_of(&self, name: &str) -> Option<u64> {
-        self.configs.iter().find(|(_, c)| c.name == name).map(|(id, _)| *id)
+impl Replica {
+    fn apply(&mut self, command: ShardCommand) -> shard_answer::Result {
+        self.log.push((self.bench.now_ms, command.clone()));
+        self.bench.apply(&command)
     }
 
-    fn add(&mut self, name: String) -> &mut Config {
-        self.next_id += 1;
-        self.configs.entry(self.next_id).or_insert(Config { name, ..Default::default() })
+    /// Applies it under a key, and again: a call whose answer was lost. Answers whether it was accepted.
+    fn twice(&mut self, op: Op) -> bool {
+        let command = keyed(&format!("k{}", self.log.len()), op);
+        let answer = self.apply(command.clone());
+        assert_eq!(self.apply(command), answer, "one effect and one answer for a key");
+        !matches!(answer, shard_answer::Result::Refusal(_))
     }
 
-    /// The op, and whether it succeeds; changes the model where it does.
-    fn take(&mut self, step: &Step) -> Option<(Op, bool)> {
-        let (op, changed) = match step {
-            Step::Put(n, c) => {
-                let (name, text) = (name(*n), content(*c));
-                let op = put(&name, &text);
-                let config = match self.id_of(&name) {
-                    Some(id) => self.configs.get_mut(&id).unwrap(),
-                    None => self.add(name),
+    /// What is in the draft, as the leader looks it up before it proposes.
+    fn drafted(&self, id: u64, number: u64) -> String {
+        let found = self.bench.read(|view, _| draft::get(view, TENANT, id, number)).unwrap();
+        let known = found.and_then(|d| (0u8..4).map(content).find(|text| hash(text) == d.sha256));
+        known.unwrap_or_default()
+    }
+
+    fn op(&self, write: &Write) -> Op {
+        match write {
+            Write::Put(n, c) => put(&name(*n), &content(*c)),
+            Write::Create(n, c) => match create(&name(*n), &c.map(content).unwrap_or_default()) {
+                Op::CreateConfig(op) => Op::CreateConfig(conflux_proto::log::CreateConfig { tags: Vec::new(), ..op }),
+                other => other,
+            },
+            Write::AddVersion(id, c) => add_version(*id, &content(*c)),
+            Write::Release(id, given) => {
+                releases(*id, rules(given).iter().map(conflux_proto::release::to_wire).collect())
+            }
+            Write::Delete(id) => delete(*id),
+            Write::Update(id, description, new) => Op::UpdateConfig(UpdateConfig {
+                description: description.map(|d| d.to_string()),
+                tags: new.map(tags).unwrap_or_default(),
+                set_tags: new.is_some(),
+                ..update(*id)
+            }),
+            Write::Publish(id, what, how, minutes) => {
+                let how = match how {
+                    How::All => all(),
+                    How::Canary(share) => canary(*share),
+                    How::Targeted(value) => targeted("l", &value.to_string()),
                 };
-                let default = |c: &Config| {
-                    c.rules.iter().filter(|r| r.labels.is_empty()).max_by_key(|r| r.priority).map(|r| r.version)
+                let op: Publish = match what {
+                    What::Content(c) => publish(*id, &content(*c), how),
+                    What::Version(version) => publish_version(*id, *version, how),
+                    What::Draft(number) => publish_draft(*id, *number, &self.drafted(*id, *number), how),
                 };
-                let latest = config.versions.len() as u64;
-                if latest > 0 && default(config) == Some(latest) && config.versions.last() == Some(&text) {
-                    return Some((op, true));
-                }
-                config.versions.push(text);
-                let version = latest + 1;
-                match config.rules.iter_mut().filter(|r| r.labels.is_empty()).max_by_key(|r| r.priority) {
-                    Some(rule) => rule.version = version,
-                    None => config.rules.push(rule(&[], version, 0)),
-                }
-                (op, true)
+                Op::Publish(promised(op, *minutes))
             }
-            Step::Create(n, c) => {
-                let name = name(*n);
-                let op = create(&name, &c.map(content).unwrap_or_default());
-                let free = self.id_of(&name).is_none();
-                if free {
-                    self.add(name).versions.extend(c.map(content));
-                }
-                (op, free)
-            }
-            Step::AddVersion(id, c) => {
-                let config = self.configs.get_mut(&u64::from(*id));
-                let known = config.map(|config| config.versions.push(content(*c))).is_some();
-                (add_version(u64::from(*id), &content(*c)), known)
-            }
-            Step::Release(id, given) => {
-                let new = rules(given);
-                let op = releases(u64::from(*id), new.clone());
-                let Some(config) = self.configs.get_mut(&u64::from(*id)) else { return Some((op, false)) };
-                let there = |r: &ReleaseRule| (1..=config.versions.len() as u64).contains(&r.version);
-                let one_for_each = new.iter().enumerate().all(|(i, r)| new[..i].iter().all(|o| o.labels != r.labels));
-                if !new.iter().all(there) || !one_for_each {
-                    return Some((op, false));
-                }
-                if config.rules == new {
-                    return Some((op, true));
-                }
-                config.rules = new;
-                (op, true)
-            }
-            Step::Delete(id) => (delete(u64::from(*id)), self.configs.remove(&u64::from(*id)).is_some()),
-            Step::Expire => return None,
-        };
-        self.revision += u64::from(changed);
-        Some((op, changed))
+            Write::Rollback(id, version) => rollback(*id, *version),
+        }
     }
 
-    fn served(&self, name: &str, label: Option<u8>) -> Option<(u64, String)> {
-        let config = &self.configs[&self.id_of(name)?];
-        let matches = |r: &&ReleaseRule| match r.labels.get("l") {
-            None => true,
-            Some(l) => label.is_some_and(|own| own.to_string() == *l),
+    /// What the leader's upkeep logs; a second leader may log the same.
+    fn promote_what_is_due(&mut self) {
+        let due = self.bench.state.read(|view| query::due(view, self.bench.now_ms, 10)).unwrap();
+        for promote in due.into_iter().filter_map(|d| match d.work {
+            DueWork::Promote(promote) => Some(promote),
+            _ => None,
+        }) {
+            for _ in 0..2 {
+                let answer = self.apply(by_upkeep(command(Op::Promote(promote))));
+                assert!(matches!(answer, shard_answer::Result::Write(_)), "{answer:?}");
+            }
+        }
+    }
+}
+
+/// The test of the machine against the model.
+pub struct TheMachine;
+
+impl StateMachineTest for TheMachine {
+    type SystemUnderTest = Replica;
+    type Reference = Model;
+
+    fn init_test(_: &Model) -> Replica {
+        Replica { bench: Bench::active(), log: Vec::new() }
+    }
+
+    fn apply(mut replica: Replica, model: &Model, step: Step) -> Replica {
+        replica.bench.now_ms += 7;
+        let accepted = match &step {
+            Step::Write(write) => {
+                let op = replica.op(write);
+                replica.twice(op)
+            }
+            Step::Changeset(writes) => {
+                let steps = writes.iter().map(|write| step_of(replica.op(write))).collect();
+                replica.twice(changeset(steps))
+            }
+            Step::SaveDraft(id, number, c) => replica.twice(save_draft(*id, *number, &content(*c))),
+            Step::DropDraft(id, number) => replica.twice(drop_draft(*id, *number)),
+            Step::Cancel(id) => replica.twice(cancel(*id)),
+            Step::Pass(minutes) => {
+                // To the minute of the model: the few milliseconds of each step do not add up to one.
+                let passed = replica.bench.now_ms + u64::from(*minutes) * MINUTE;
+                replica.bench.now_ms = passed;
+                replica.promote_what_is_due();
+                true
+            }
+            Step::Expire => {
+                replica.apply(command(expire(3)));
+                true
+            }
         };
-        let rule = config.rules.iter().filter(matches).max_by_key(|r| r.priority)?;
-        Some((rule.version, config.versions[rule.version as usize - 1].clone()))
+        assert_eq!(accepted, model.accepted, "{step:?}");
+        replica
+    }
+
+    fn check_invariants(replica: &Replica, model: &Model) {
+        whole::check(&replica.bench);
+        compare(&replica.bench, model);
+    }
+
+    fn teardown(replica: Replica, _: Model) {
+        let mut other = Bench::active();
+        for (now_ms, command) in &replica.log {
+            other.now_ms = *now_ms;
+            other.apply(command);
+        }
+        assert_eq!(other.rows(), replica.bench.rows(), "the same log gives the same rows");
     }
 }
 
 fn compare(bench: &Bench, model: &Model) {
-    assert_eq!(bench.row().revision, model.revision);
-    assert_eq!(bench.row().configs, model.configs.len() as u64);
+    let row = bench.row();
+    let versions: usize = model.configs.values().map(|c| c.versions.len()).sum();
+    let drafts: usize = model.configs.values().map(|c| c.drafts.len()).sum();
+    assert_eq!((row.revision, row.configs), (model.revision, model.configs.len() as u64));
+    assert_eq!((row.versions, row.drafts), (versions as u64, drafts as u64));
     bench.read(|view, row| {
         for n in 0..6 {
-            for label in [None, Some(0), Some(1)] {
-                let labels = Labels::new(label.map(|l: u8| ("l".to_owned(), l.to_string()))).unwrap();
+            for value in [None, Some(0), Some(1)] {
+                let labels = value.map(label).unwrap_or_default();
                 let found = query::fetch(view, row, "app", "env", &name(n), &labels).ok();
                 let found = found.map(|f| (f.version, String::from_utf8(f.content.to_vec()).unwrap()));
-                assert_eq!(found, model.served(&name(n), label), "{} with {label:?}", name(n));
+                assert_eq!(found, model.served(&name(n), value), "{} with {value:?}", name(n));
             }
         }
-        let mut expected: Vec<&str> = model.configs.values().map(|c| c.name.as_str()).collect();
-        expected.sort_unstable();
-        let (mut listed, mut cursor) = (Vec::new(), String::new());
-        loop {
-            let filter = Filter { app: "app".into(), ..Default::default() };
-            let (page, next) = query::list(view, row, &filter, 2, &cursor, &|_, _, _| true).unwrap();
-            listed.extend(page.into_iter().map(|c| c.name));
-            cursor = next;
-            if cursor.is_empty() {
-                break;
-            }
+        for (id, expected) in &model.configs {
+            let found = config::get(view, TENANT, *id).unwrap().unwrap();
+            let wire: Vec<v1::ReleaseRule> = expected.rules.iter().map(conflux_proto::release::to_wire).collect();
+            assert_eq!((&found.rules, found.previous_default), (&wire, expected.previous), "{id}");
+            assert_eq!((&found.description, &found.tags), (&expected.description, &expected.tags));
+            assert_eq!(found.latest_version, expected.versions.len() as u64);
+            assert_eq!(found.promotion.as_ref().map(|p| p.version), expected.promotion.map(|(version, _)| version));
+            let drafts = draft::all(view, TENANT, *id).unwrap();
+            let hashes: Vec<_> = drafts.iter().map(|d| (d.number, d.sha256.clone())).collect();
+            let told: Vec<_> = expected.drafts.iter().map(|(n, text)| (*n, hash(text))).collect();
+            assert_eq!(hashes, told);
+            let told = query::explain(&found, &Labels::default()).unwrap().version;
+            assert_eq!(told, model.served(&expected.name, None).map_or(0, |(version, _)| version));
         }
-        assert_eq!(listed, expected);
+        listed(view, row, model);
         let history = query::history(view, row, 0, 0, 0).unwrap();
         let told: Vec<u64> = history.revisions.iter().map(|r| r.revision).collect();
         assert_eq!(told, (1..=model.revision).collect::<Vec<_>>(), "revisions are dense");
     });
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+fn listed(view: &dyn conflux_raft::Read, row: &query::TenantRow, model: &Model) {
+    let mut expected: Vec<&str> = model.configs.values().map(|c| c.name.as_str()).collect();
+    expected.sort_unstable();
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let filter = Filter { app: "app".into(), ..Default::default() };
+        let (page, next) = query::list(view, row, &filter, 2, &cursor, &|_, _, _| true).unwrap();
+        found.extend(page.into_iter().map(|c| c.name));
+        cursor = next;
+        if cursor.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(found, expected);
+}
+
+prop_state_machine! {
+    #![proptest_config(proptest::test_runner::Config { cases: 200, ..Default::default() })]
 
     // Every answer and every read is what a naive reading of the commands gives, and a second replica has the same rows.
     #[test]
-    fn the_machine_is_the_model(steps in proptest::collection::vec((step(), any::<bool>()), 1..60)) {
-        let (mut bench, mut model) = (Bench::active(), Model::default());
-        let mut log: Vec<(u64, ShardCommand)> = Vec::new();
-        for (i, (step, repeat)) in steps.iter().enumerate() {
-            bench.now_ms += 100;
-            let Some((op, succeeds)) = model.take(step) else {
-                let command = command(expire(3));
-                bench.apply(&command);
-                log.push((bench.now_ms, command));
-                continue;
-            };
-            let command = keyed(&format!("k{i}"), op);
-            let answer = bench.apply(&command);
-            log.push((bench.now_ms, command.clone()));
-            let refused = matches!(answer, conflux_proto::log::shard_answer::Result::Refusal(_));
-            prop_assert_eq!(!refused, succeeds, "{:?}: {:?}", step, answer);
-            if *repeat {
-                prop_assert_eq!(&bench.apply(&command), &answer);
-                log.push((bench.now_ms, command));
-            }
-            compare(&bench, &model);
-        }
-        let mut replica = Bench::active();
-        for (now_ms, command) in log {
-            replica.now_ms = now_ms;
-            replica.apply(&command);
-        }
-        prop_assert_eq!(replica.rows(), bench.rows());
-    }
+    fn the_machine_is_the_model(sequential 1..60 => TheMachine);
 }

@@ -175,7 +175,7 @@ fn bounds_hold_at_apply() {
     for (bad, code) in [
         (PutConfig { app: "a/b".into(), ..good.clone() }, "INVALID_ARGUMENT"),
         (PutConfig { name: "a\0b".into(), ..good.clone() }, "INVALID_ARGUMENT"),
-        (PutConfig { format: "xml".into(), ..good.clone() }, "INVALID_ARGUMENT"),
+        (PutConfig { format: "nonsense".into(), ..good.clone() }, "INVALID_ARGUMENT"),
         (PutConfig { sha256: Default::default(), ..good.clone() }, "INVALID_ARGUMENT"),
         (PutConfig { description: "d".repeat(limits::MAX_DESCRIPTION + 1), ..good.clone() }, "INVALID_ARGUMENT"),
         (PutConfig { content: vec![b'a'; limits::MAX_CONTENT_BYTES + 1].into(), ..good.clone() }, "RESOURCE_EXHAUSTED"),
