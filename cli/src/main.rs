@@ -18,6 +18,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     command::{Session, cluster::ShardCommand, config::ConfigCommand, key::KeyCommand, role::RoleCommand},
+    command::{
+        archives::{self, ExportArgs, ImportArgs},
+        environments::{self, CompareArgs, PromoteArgs},
+    },
     command::{profile::ProfileCommand, tenant::TenantCommand},
     failure::{EXIT_CODES, Failure},
     output::Output,
@@ -71,6 +75,21 @@ enum Command {
     Pki(pki::PkiCommand),
     /// Configs of a tenant
     Config(Called<ConfigCommand>),
+    /// Compare two environments of an application
+    #[command(after_help = "Example:\n  conflux compare --app shop --from dev --to test --diff")]
+    Compare(CalledWith<CompareArgs>),
+    /// Bring what is released in one environment into another; shows the differences and asks first
+    #[command(after_help = "Examples:\n  conflux promote --app shop --from dev --to test\n  \
+        conflux promote --app shop --from test --to prod --name app.yaml --yes\n\n\
+        All or nothing. What was changed in the meantime is not overwritten.")]
+    Promote(CalledWith<PromoteArgs>),
+    /// Write configs to an archive: a zip with a manifest
+    #[command(after_help = "Example:\n  conflux export --app shop --env prod --file shop-prod.zip")]
+    Export(CalledWith<ExportArgs>),
+    /// Put an archive in place; the same archive again changes nothing
+    #[command(after_help = "Examples:\n  conflux import --file shop-prod.zip --dry-run\n  \
+        conflux import --file shop-prod.zip --env test")]
+    Import(CalledWith<ImportArgs>),
     /// Tenants (for operators)
     Tenant(Called<TenantCommand>),
     /// API keys (for operators)
@@ -117,6 +136,15 @@ struct Called<C: Subcommand> {
     connection: Connection,
 }
 
+/// A command of its own that connects.
+#[derive(Debug, Args)]
+struct CalledWith<A: Args> {
+    #[command(flatten)]
+    args: A,
+    #[command(flatten)]
+    connection: Connection,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // Fails only if something has installed one before us.
@@ -141,6 +169,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Completion { shell } => command::completion::run(shell),
         Command::Dev(args) => runtime()?.block_on(dev::run(args)),
         Command::Config(c) => runtime()?.block_on(command::config::run(c.command, session(c.connection))),
+        Command::Compare(c) => runtime()?.block_on(environments::compare(c.args, &session(c.connection))),
+        Command::Promote(c) => runtime()?.block_on(environments::promote(c.args, &session(c.connection))),
+        Command::Export(c) => runtime()?.block_on(archives::export(c.args, &session(c.connection))),
+        Command::Import(c) => runtime()?.block_on(archives::import(c.args, &session(c.connection))),
         Command::Tenant(c) => runtime()?.block_on(command::tenant::run(c.command, session(c.connection))),
         Command::Key(c) => runtime()?.block_on(command::key::run(c.command, session(c.connection))),
         Command::Role(c) => runtime()?.block_on(command::role::run(c.command, session(c.connection))),

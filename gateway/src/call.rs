@@ -44,6 +44,9 @@ pub enum Kind {
     Operator,
 }
 
+/// The one call with an archive as its body.
+pub const IMPORT: &str = "/api/v1/mgt/{t}/import";
+
 /// Reads the call. `None`: there is nothing of this name.
 pub fn classify(method: &Method, target: &Target, style: Style) -> Result<Option<Call>, ApiError> {
     let segments = target.segments();
@@ -95,6 +98,13 @@ fn management_template(rest: &[&str]) -> &'static str {
         ["configs", _, "versions"] => "/api/v1/mgt/{t}/configs/{id}/versions",
         ["configs", _, "versions", _] => "/api/v1/mgt/{t}/configs/{id}/versions/{n}",
         ["configs", _, "releases"] => "/api/v1/mgt/{t}/configs/{id}/releases",
+        ["configs", _, "impact"] => "/api/v1/mgt/{t}/configs/{id}/impact",
+        ["usage"] => "/api/v1/mgt/{t}/usage",
+        ["usage", "unused"] => "/api/v1/mgt/{t}/usage/unused",
+        ["compare"] => "/api/v1/mgt/{t}/compare",
+        ["promote"] => "/api/v1/mgt/{t}/promote",
+        ["export"] => "/api/v1/mgt/{t}/export",
+        ["import"] => IMPORT,
         _ => "/api/v1/mgt/{t}/..",
     }
 }
@@ -158,6 +168,8 @@ mod tests {
             (Method::GET, "/api/v1/mgt/configs/c1", Kind::Read, None),
             (Method::GET, "/api/v1/mgt/CONFIGS/c1", Kind::Read, None),
             (Method::DELETE, "/api/v1/mgt/acme/configs/c1", Kind::Write, Some("acme")),
+            (Method::POST, "/api/v1/mgt/acme/import", Kind::Write, Some("acme")),
+            (Method::GET, "/api/v1/mgt/acme/export", Kind::Read, Some("acme")),
             (Method::GET, "/api/v1/watch/acme", Kind::Watch, Some("acme")),
             (Method::GET, "/api/v1/watch", Kind::Watch, None),
             (Method::GET, "/healthz", Kind::Live, None),

@@ -23,7 +23,7 @@ use self::access::Access;
 use crate::{
     authenticate::Authenticator,
     budget::Budget,
-    call::{Call, Kind, classify},
+    call::{Call, IMPORT, Kind, classify},
     canonical::{Target, canonical},
     identity::Identity,
     lanes::unary::{Destination, Level, Outgoing, Unary},
@@ -202,7 +202,7 @@ impl Door {
         let client_key = strip::take_idempotency_key(&mut parts.headers)?;
         prepare(&mut parts, &target);
         // Read whole, within the budget, so that it can be repeated.
-        let limit = if style == Style::Grpc { self.limits.grpc_body_bytes } else { self.limits.rest_body_bytes };
+        let limit = body_limit(&call, style, &self.limits);
         let held = self.budget.collect(body, limit).await?;
         let level = level(&call, &target, &held.bytes)?;
         let address = access.client.map(|address| address.ip());
@@ -232,6 +232,15 @@ impl Door {
             self.usage.count(&fetch);
         }
         Ok(Answer::Response(answered))
+    }
+}
+
+/// How large a body may be, by what is asked for.
+fn body_limit(call: &Call, style: Style, limits: &Limits) -> usize {
+    match call.template {
+        _ if style == Style::Grpc => limits.grpc_body_bytes,
+        IMPORT => limits.archive_body_bytes,
+        _ => limits.rest_body_bytes,
     }
 }
 

@@ -138,6 +138,8 @@ pub struct Limits {
     pub bodies_bytes: usize,
     /// Bytes of one REST body.
     pub rest_body_bytes: usize,
+    /// Bytes of an archive that is imported.
+    pub archive_body_bytes: usize,
     /// Bytes of one gRPC message.
     pub grpc_body_bytes: usize,
     /// Milliseconds that a call may take where the client names no deadline.
@@ -152,6 +154,7 @@ impl Default for Limits {
             idle_s: 75,
             bodies_bytes: 256 << 20,
             rest_body_bytes: 3 << 19,
+            archive_body_bytes: 8 << 20,
             grpc_body_bytes: 4 << 20,
             deadline_ms: 10_000,
         }
@@ -216,7 +219,7 @@ impl Validate for Limits {
         problems.require(self.idle_s > 0, "idle_s", "must not be 0");
         problems.require((1..=30_000).contains(&self.deadline_ms), "deadline_ms", "1 to 30000");
         problems.require(
-            self.bodies_bytes >= self.rest_body_bytes.max(self.grpc_body_bytes),
+            self.bodies_bytes >= self.rest_body_bytes.max(self.grpc_body_bytes).max(self.archive_body_bytes),
             "bodies_bytes",
             "smaller than one body may be",
         );

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::{
     Session, cell, instant, pages,
     release::{ReleaseArgs, ShowArgs},
+    usage::{ImpactArgs, UnusedArgs, UsageArgs},
     watch::WatchArgs,
 };
 use crate::{
@@ -99,6 +100,19 @@ pub enum ConfigCommand {
         conflux config release shop/prod/app.yaml --label region=eu --remove\n\n\
         The rule with the same labels is replaced; without labels it is the default rule. Others stay.")]
     Release(ReleaseArgs),
+    /// Show what is fetched, when last, and by about how many clients
+    #[command(after_help = "Example:\n  conflux config usage --app shop --env prod")]
+    Usage(UsageArgs),
+    /// List configs that nobody has fetched for some days
+    #[command(after_help = "Example:\n  conflux config unused --days 60\n\n\
+        OBSERVED FOR says how far back the answer can know.")]
+    Unused(UnusedArgs),
+    /// Show whom a release would reach, of the clients seen lately, before it is made
+    #[command(after_help = "Examples:\n  conflux config impact shop/prod/app.yaml --version 4\n  \
+        conflux config impact shop/prod/app.yaml --strategy canary --percent 10\n  \
+        conflux config impact shop/prod/app.yaml --strategy targeted --label region=eu --version 4\n\n\
+        A * marks clients that would be served another version.")]
+    Impact(ImpactArgs),
     /// Print changes as they happen, until Ctrl-C
     #[command(after_help = "Examples:\n  conflux config watch\n  conflux config watch shop/prod\n  \
         conflux config watch shop/prod/app.yaml --label region=eu -o json\n\n\
@@ -218,6 +232,9 @@ pub async fn run(command: ConfigCommand, session: Session) -> anyhow::Result<()>
         ConfigCommand::Versions(args) => super::release::versions(args, &session).await,
         ConfigCommand::Releases(args) => super::release::show(args, &session).await,
         ConfigCommand::Release(args) => super::release::set(args, &session).await,
+        ConfigCommand::Usage(args) => super::usage::usage(args, &session).await,
+        ConfigCommand::Unused(args) => super::usage::unused(args, &session).await,
+        ConfigCommand::Impact(args) => super::usage::impact(args, &session).await,
         ConfigCommand::Watch(args) => super::watch::run(args, session).await,
     }
 }

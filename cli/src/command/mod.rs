@@ -1,13 +1,16 @@
 //! The commands of users and operators: each is a call or two of the public API.
 
+pub mod archives;
 pub mod cluster;
 pub mod completion;
 pub mod config;
+pub mod environments;
 pub mod key;
 pub mod profile;
 pub mod release;
 pub mod role;
 pub mod tenant;
+pub mod usage;
 pub mod watch;
 
 use reqwest::Method;

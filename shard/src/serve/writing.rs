@@ -11,7 +11,7 @@ use conflux_proto::{
     context::IdempotencyKey,
     log::{Idempotency, ShardCommand, shard_answer, shard_command::Op},
     quotas::effective,
-    v1::WriteResponse,
+    v1::{ChangesetResponse, WriteResponse},
 };
 use conflux_raft::View;
 use prost::Message;
@@ -43,6 +43,36 @@ pub async fn write(
     target: Target,
     op: Op,
 ) -> Result<WriteResponse, ApiError> {
+    match submit(shard, call, conditions, target, op).await? {
+        shard_answer::Result::Write(answer) => Ok(answer),
+        _ => Err(something_else()),
+    }
+}
+
+/// The same for several writes, all or nothing. Each is authorized and has its own condition.
+pub async fn write_changeset(
+    shard: &Arc<Shard>,
+    call: &Call,
+    conditions: Conditions,
+    op: Op,
+) -> Result<ChangesetResponse, ApiError> {
+    match submit(shard, call, conditions, Target::Named, op).await? {
+        shard_answer::Result::Changeset(answer) => Ok(answer),
+        _ => Err(something_else()),
+    }
+}
+
+fn something_else() -> ApiError {
+    ApiError::new(Code::Internal, "apply answered something else").outcome_unknown()
+}
+
+async fn submit(
+    shard: &Arc<Shard>,
+    call: &Call,
+    conditions: Conditions,
+    target: Target,
+    op: Op,
+) -> Result<shard_answer::Result, ApiError> {
     let mut command = ShardCommand {
         tenant_id: call.tenant.0,
         epoch: call.epoch.0,
@@ -76,8 +106,7 @@ pub async fn write(
             }
         };
         match outcome {
-            Ok(shard_answer::Result::Write(answer)) => return Ok(answer),
-            Ok(_) => return Err(ApiError::new(Code::Internal, "apply answered something else").outcome_unknown()),
+            Ok(answer) => return Ok(answer),
             // The shard may have missed a tenant or a newer epoch: nothing was done, so that it can be repeated.
             Err(ApiError { hint: Some(Hint::WrongEpoch(own)), .. }) if own < call.epoch.0 && !looked_up => {
                 looked_up = true;

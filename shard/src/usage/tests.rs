@@ -200,7 +200,7 @@ fn impact_compares_what_stands_with_what_would() {
 proptest! {
     /// Whatever is reported, tables, orders and counts agree, and the bounds hold.
     #[test]
-    fn the_bounds_hold(uses in prop::collection::vec((0u64..4, 0u64..6, 0u64..12, 0u64..90), 0..400)) {
+    fn the_bounds_hold(uses in prop::collection::vec((0u64..4, 0u64..6, 0u64..12, 0u64..90), 0..120)) {
         let start = Instant::now() + HOUR;
         let bounds = Bounds { label_sets_of_config: 4, label_sets_of_tenant: 10, configs_of_tenant: 4, bytes: 20_000 };
         let mut book = Book::new(bounds);

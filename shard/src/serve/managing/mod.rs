@@ -1,9 +1,14 @@
 //! What those ask who manage configuration. One function for each call, by topic; REST and gRPC are skins.
 
+mod archives;
+mod changesets;
 mod configs;
 mod content;
+mod environments;
 mod releases;
 mod seen;
+mod steps;
+mod usage;
 mod versions;
 
 use conflux_common::{
@@ -12,9 +17,12 @@ use conflux_common::{
     ids::{AppName, ConfigName, EnvName},
 };
 
+pub use archives::{Destination, Imported, Outcome, Selection, export, import};
 pub use configs::{config, create_config, delete_config, list_configs, put_config};
 pub use content::{Sent, content_too_large};
+pub use environments::{Compared, Pair, Promoted, Promotion, Relation, Side, compare, promote, text_diff};
 pub use releases::{releases, set_releases};
+pub use usage::{Proposed, UsedConfig, impact, impact_of, unused, usage};
 pub use versions::{create_version, list_versions, version};
 
 use super::call::Call;

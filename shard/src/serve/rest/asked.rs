@@ -75,6 +75,15 @@ impl Asked {
         self.query.remove(name).unwrap_or_default()
     }
 
+    /// `true` or `false`; false where it is missing.
+    pub fn flag(&mut self, name: &str) -> Result<bool, ApiError> {
+        match self.param(name).as_str() {
+            "" | "false" => Ok(false),
+            "true" => Ok(true),
+            _ => Err(ApiError::invalid(name, "true or false")),
+        }
+    }
+
     /// `consistency` and `min_revision`.
     pub fn demand(&mut self, default: Level) -> Result<Demand, ApiError> {
         Demand::parse(Some(&self.param("consistency")), Some(&self.param("min_revision")), default)

@@ -18,12 +18,15 @@
 //! 4. `routes!(get_one, put_one)` in the module's `routes()`: handlers of ONE path in each; and `routes()` in [`table`].
 //! 5. `docs/api.md` for users, a test in `shard/tests/serving`.
 
+mod archives;
 mod asked;
 mod configs;
+mod environments;
 mod fetch;
 mod params;
 mod releases;
 pub mod shown;
+mod usage;
 mod versions;
 
 use std::sync::Arc;
@@ -59,7 +62,13 @@ fn table() -> OpenApiRouter<Arc<Shard>> {
 
 /// What is served below `/api/v1/mgt/{tenant}`.
 fn management() -> OpenApiRouter<Arc<Shard>> {
-    OpenApiRouter::new().merge(configs::routes()).merge(versions::routes()).merge(releases::routes())
+    OpenApiRouter::new()
+        .merge(configs::routes())
+        .merge(versions::routes())
+        .merge(releases::routes())
+        .merge(usage::routes())
+        .merge(environments::routes())
+        .merge(archives::routes())
 }
 
 async fn no_such_path() -> Refused {
