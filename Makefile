@@ -7,7 +7,7 @@ CONFLUX := $(TARGET_DIR)/debug/conflux
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check fmt
+.PHONY: help setup build run test check api-fuzz fmt
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ check: ## fmt, clippy and rustdoc with warnings denied, licences; writes nothing
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	@.ci/licences
+
+# Not part of `make test`: it takes minutes and needs schemathesis (`pip install schemathesis`; SCHEMATHESIS=path says where).
+api-fuzz: build ## ask a federation of its own everything that /openapi.json allows, and more
+	@tests/schemathesis.sh $(CONFLUX) $(ARGS)
 
 fmt: ## format the code
 	$(CARGO) fmt --all

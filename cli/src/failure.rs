@@ -12,6 +12,8 @@ pub mod exit {
     pub const REFUSED: u8 = 4;
     pub const CONFLICT: u8 = 5;
     pub const UNAVAILABLE: u8 = 6;
+    /// A plan that was only shown has changes, and the caller asked to be told so.
+    pub const CHANGES: u8 = 7;
 }
 
 /// For `--help`.

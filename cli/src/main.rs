@@ -2,11 +2,13 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod apply;
 mod client;
 mod command;
 mod dev;
 mod failure;
 mod files;
+mod openapi;
 mod output;
 mod pki;
 mod profile;
@@ -17,7 +19,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    command::{Session, cluster::ShardCommand, config::ConfigCommand, key::KeyCommand, role::RoleCommand},
+    command::{
+        Session, changeset::ChangesetCommand, cluster::ShardCommand, config::ConfigCommand, key::KeyCommand,
+        role::RoleCommand,
+    },
     command::{
         archives::{self, ExportArgs, ImportArgs},
         environments::{self, CompareArgs, PromoteArgs},
@@ -90,6 +95,11 @@ enum Command {
     #[command(after_help = "Examples:\n  conflux import --file shop-prod.zip --dry-run\n  \
         conflux import --file shop-prod.zip --env test")]
     Import(CalledWith<ImportArgs>),
+    /// Make what is in a directory what is released: plan, diff, confirm
+    #[command(after_help = apply::HELP)]
+    Apply(CalledWith<apply::ApplyArgs>),
+    /// Several changes, all or nothing
+    Changeset(Called<ChangesetCommand>),
     /// Tenants (for operators)
     Tenant(Called<TenantCommand>),
     /// API keys (for operators)
@@ -117,6 +127,16 @@ enum Command {
     Status {
         #[command(flatten)]
         connection: Connection,
+    },
+    /// Print the description of the API (OpenAPI 3.1), as gateways serve it at /openapi.json
+    #[command(
+        name = "openapi",
+        after_help = "Examples:\n  conflux openapi > openapi.json\n  conflux openapi --page > api.html"
+    )]
+    OpenApi {
+        /// As a page for people, as gateways serve it at /docs
+        #[arg(long)]
+        page: bool,
     },
     /// Stored connections
     #[command(subcommand)]
@@ -166,6 +186,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Pki(command) => pki::run(command, output),
         Command::Profile(command) => command::profile::run(command, output),
+        Command::OpenApi { page } => output::line(&if page { openapi::page()? } else { openapi::json()? }),
         Command::Completion { shell } => command::completion::run(shell),
         Command::Dev(args) => runtime()?.block_on(dev::run(args)),
         Command::Config(c) => runtime()?.block_on(command::config::run(c.command, session(c.connection))),
@@ -173,6 +194,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Promote(c) => runtime()?.block_on(environments::promote(c.args, &session(c.connection))),
         Command::Export(c) => runtime()?.block_on(archives::export(c.args, &session(c.connection))),
         Command::Import(c) => runtime()?.block_on(archives::import(c.args, &session(c.connection))),
+        Command::Apply(c) => runtime()?.block_on(apply::run(c.args, session(c.connection))),
+        Command::Changeset(c) => runtime()?.block_on(command::changeset::run(c.command, session(c.connection))),
         Command::Tenant(c) => runtime()?.block_on(command::tenant::run(c.command, session(c.connection))),
         Command::Key(c) => runtime()?.block_on(command::key::run(c.command, session(c.connection))),
         Command::Role(c) => runtime()?.block_on(command::role::run(c.command, session(c.connection))),

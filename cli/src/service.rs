@@ -109,7 +109,7 @@ impl Settings for GatewaySettings {
 
 /// A gateway, for [`run`].
 pub async fn gateway(settings: GatewaySettings, shutdown: Shutdown) -> anyhow::Result<()> {
-    conflux_gateway::run(settings, shutdown).await.map_err(|e| match e {
+    conflux_gateway::run(settings, crate::openapi::served()?, shutdown).await.map_err(|e| match e {
         conflux_gateway::RunError::Settings(_) => Failure::Usage(e.to_string()).into(),
         other => other.into(),
     })

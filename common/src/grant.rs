@@ -3,11 +3,12 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::ids::TenantName;
 
 /// What one may do with a config.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// Fetch content, watch, see rules and versions.
@@ -154,12 +155,13 @@ fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 /// One permission.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
     /// What.
     pub action: Action,
-    /// On what.
+    /// On what: `app/env/name`, each a name in which `*` stands for any characters.
+    #[schema(value_type = String, examples("shop/prod/*"))]
     pub pattern: ResourcePattern,
 }
 

@@ -26,6 +26,10 @@ pub enum Kind {
     Live,
     /// The gateway itself, to anyone: can it serve?
     Ready,
+    /// `/openapi.json`, to anyone.
+    Document,
+    /// `/docs`, to anyone.
+    Page,
     /// A fetch: by default of any replica.
     Fetch,
     /// A read of the management API: the leader, unless asked otherwise.
@@ -68,6 +72,8 @@ fn rest(method: &Method, segments: &[&str]) -> Option<Call> {
     match segments {
         ["healthz" | "health" | "live"] if read => call(Kind::Live, None, "/healthz"),
         ["readyz" | "ready"] if read => call(Kind::Ready, None, "/readyz"),
+        ["openapi.json"] if read => call(Kind::Document, None, "/openapi.json"),
+        ["docs"] if read => call(Kind::Page, None, "/docs"),
         ["_cluster", ..] => call(Kind::Operator, None, "/_cluster"),
         ["api", "v1", "admin", ..] => call(Kind::Operator, None, "/api/v1/admin"),
         ["api", "v1", "fetch", "config", t, _, _, _] if read => {
@@ -174,6 +180,8 @@ mod tests {
             (Method::GET, "/api/v1/watch", Kind::Watch, None),
             (Method::GET, "/healthz", Kind::Live, None),
             (Method::GET, "/ready", Kind::Ready, None),
+            (Method::GET, "/openapi.json", Kind::Document, None),
+            (Method::GET, "/docs", Kind::Page, None),
             (Method::GET, "/api/v1/admin/tenants", Kind::Operator, None),
             (Method::POST, "/_cluster/a/leader/transfer", Kind::Operator, None),
         ] {

@@ -25,6 +25,7 @@ use crate::{
     budget::Budget,
     call::{Call, IMPORT, Kind, classify},
     canonical::{Target, canonical},
+    document::Document,
     identity::Identity,
     lanes::unary::{Destination, Level, Outgoing, Unary},
     listener::Service,
@@ -50,6 +51,8 @@ pub struct Door {
     pub unary: Arc<Unary>,
     /// Watches.
     pub watches: Arc<watch::Lane>,
+    /// The description of the API.
+    pub document: Document,
     /// gRPC health and reflection.
     pub self_service: SelfService,
     /// Operators' calls, where an admin key alone may do (development).
@@ -99,6 +102,9 @@ impl Door {
         match call.as_ref().map(|c| c.kind) {
             Some(Kind::Live) => return Ok(self.probe(true)),
             Some(Kind::Ready) => return Ok(self.probe(self.ready.get())),
+            // What can be asked is no secret, and a browser that looks it up has no credential.
+            Some(Kind::Document) => return Ok(Answer::Response(self.document.json.answer(request.headers()))),
+            Some(Kind::Page) => return Ok(Answer::Response(self.document.page.answer(request.headers()))),
             Some(Kind::GrpcHealth) => return self.health(request).await,
             _ => {}
         }

@@ -17,6 +17,7 @@ use crate::{
     budget::Budget,
     client_tls::{self, ClientTlsError},
     directory::Directory,
+    document::Document,
     door::Door,
     lanes::unary::Unary,
     listener::{self, ListenerLimits},
@@ -71,8 +72,12 @@ pub enum RunError {
 }
 
 /// Runs a gateway until `shutdown` resolves, then drains: readiness off, no new connections, GOAWAY, what is in flight
-/// ends (ten seconds at most).
-pub async fn run(settings: GatewaySettings, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
+/// ends (ten seconds at most). `document` describes the API; a gateway knows only its own part of it.
+pub async fn run(
+    settings: GatewaySettings,
+    document: Document,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), RunError> {
     let problems = settings.problems();
     if !problems.is_empty() {
         return Err(RunError::Settings(problems));
@@ -82,7 +87,7 @@ pub async fn run(settings: GatewaySettings, shutdown: impl Future<Output = ()> +
     let tls = TlsContext::load(settings.tls.clone())?;
     check_own(&settings, &tls)?;
     let client_tls = client_tls::load(&settings.client_tls)?;
-    let parts = Parts::build(&settings, tls.clone()).await?;
+    let parts = Parts::build(&settings, document, tls.clone()).await?;
 
     let (stop, stopping) = signal::channel(false);
     let mut background = JoinSet::new();
@@ -148,7 +153,11 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    pub(crate) async fn build(settings: &GatewaySettings, tls: TlsContext) -> Result<Self, RunError> {
+    pub(crate) async fn build(
+        settings: &GatewaySettings,
+        document: Document,
+        tls: TlsContext,
+    ) -> Result<Self, RunError> {
         let placement = GroupName::new(PLACEMENT)?;
         let routes = Routes::default();
         routes.change(|table| table.add_group(placement_group(settings, &placement)));
@@ -178,6 +187,7 @@ impl Parts {
             lookup,
             unary,
             watches,
+            document,
             self_service: SelfService::new().await?,
             operator: by_key_alone.then(|| operator.clone()),
             usage,

@@ -19,4 +19,5 @@ pub mod store;
 
 pub use app::Placement;
 pub use run::{RunError, run};
+pub use serve::openapi;
 pub use settings::PlacementSettings;

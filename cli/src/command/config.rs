@@ -11,11 +11,17 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand, ValueEnum};
 use conflux_common::{error::Code, headers};
 use reqwest::{Method, RequestBuilder};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
-    Session, cell, instant, pages,
+    Session, cell,
+    draft::DraftCommand,
+    edit::EditArgs,
+    inspect::{DiffArgs, ResolveArgs, ValidateArgs},
+    instant, pages,
+    publish::{PromotionArgs, PublishArgs, RollbackArgs},
     release::{ReleaseArgs, ShowArgs},
+    update::UpdateArgs,
     usage::{ImpactArgs, UnusedArgs, UsageArgs},
     watch::WatchArgs,
 };
@@ -77,8 +83,13 @@ pub enum ConfigCommand {
         env: Option<String>,
         #[arg(long)]
         name: Option<String>,
+        /// The beginning of the name
+        #[arg(long)]
+        prefix: Option<String>,
         #[arg(long)]
         tag: Option<String>,
+        #[arg(long)]
+        format: Option<String>,
         #[command(flatten)]
         tenant: TenantArg,
     },
@@ -113,6 +124,45 @@ pub enum ConfigCommand {
         conflux config impact shop/prod/app.yaml --strategy targeted --label region=eu --version 4\n\n\
         A * marks clients that would be served another version.")]
     Impact(ImpactArgs),
+    /// Release a content, a draft or a version to everybody, a share, or clients with labels: one step
+    #[command(after_help = "Examples:\n  conflux config publish shop/prod/app.yaml -f app.yaml\n  \
+        conflux config publish shop/prod/app.yaml -f app.yaml --strategy canary --percent 10 --make-default-after 60\n  \
+        conflux config publish shop/prod/app.yaml --version 4 --strategy blue-green --label slot=green\n  \
+        conflux config publish shop/prod/app.yaml --draft 1 --strategy targeted --label hostname=web-3 --dry-run")]
+    Publish(PublishArgs),
+    /// Serve an older version by default again
+    #[command(after_help = "Examples:\n  conflux config rollback shop/prod/app.yaml\n  \
+        conflux config rollback shop/prod/app.yaml --version 3")]
+    Rollback(RollbackArgs),
+    /// The version that becomes the default by itself, if there is one
+    #[command(after_help = "Example:\n  conflux config promotion shop/prod/app.yaml --cancel")]
+    Promotion(PromotionArgs),
+    /// Which version a client is served, by which rule, and why not by the others
+    #[command(
+        after_help = "Example:\n  conflux config resolve shop/prod/app.yaml --label region=eu --label client=c-17"
+    )]
+    Resolve(ResolveArgs),
+    /// What is different between two versions
+    #[command(after_help = "Examples:\n  conflux config diff shop/prod/app.yaml\n  \
+        conflux config diff shop/prod/app.yaml --from 2 --to 5 --values")]
+    Diff(DiffArgs),
+    /// Contents that are kept and not released
+    #[command(subcommand)]
+    Drafts(DraftCommand),
+    /// Look at a content without writing anything; exit code 2 if it would be refused
+    #[command(after_help = "Examples:\n  conflux config validate -f app.yaml --schema app.schema.json\n  \
+        echo '{' | conflux config validate --format json")]
+    Validate(ValidateArgs),
+    /// Change what is said of a config: description, tags, schema, retention
+    #[command(after_help = "Examples:\n  conflux config update shop/prod/app.yaml --schema app.schema.json\n  \
+        conflux config update shop/prod/app.yaml --tag team-a --tag web --keep-versions 20\n  \
+        conflux config update shop/prod/app.yaml --no-schema --keep-all")]
+    Update(UpdateArgs),
+    /// Change what is released in an editor; it is checked before it is sent
+    #[command(after_help = "Example:\n  EDITOR='code --wait' conflux config edit shop/prod/app.yaml\n\n\
+        The editor is $VISUAL, else $EDITOR, else vi. It is refused if somebody else has changed the config meanwhile;\n\
+        your text is kept then.")]
+    Edit(EditArgs),
     /// Print changes as they happen, until Ctrl-C
     #[command(after_help = "Examples:\n  conflux config watch\n  conflux config watch shop/prod\n  \
         conflux config watch shop/prod/app.yaml --label region=eu -o json\n\n\
@@ -178,6 +228,13 @@ impl FromStr for ConfigPath {
     }
 }
 
+impl ConfigPath {
+    /// The config's own name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 impl std::fmt::Display for ConfigPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}/{}", self.app, self.env, self.name)
@@ -215,9 +272,10 @@ pub async fn run(command: ConfigCommand, session: Session) -> anyhow::Result<()>
             }
             show_content(&client, call, session.output).await
         }
-        ConfigCommand::List { app, env, name, tag, tenant } => {
+        ConfigCommand::List { app, env, name, prefix, tag, format, tenant } => {
             let (client, tenant) = session.user(tenant.tenant.as_deref())?;
-            let filter = [("app", app), ("env", env), ("name", name), ("tag", tag)];
+            let filter =
+                [("app", app), ("env", env), ("name", name), ("prefix", prefix), ("tag", tag), ("format", format)];
             let filter: Vec<(&str, &str)> = filter.iter().filter_map(|(key, v)| Some((*key, v.as_deref()?))).collect();
             let configs = list(&client, &tenant, &filter).await?;
             session.output.list(table(&configs), json!({"configs": configs}))
@@ -235,31 +293,51 @@ pub async fn run(command: ConfigCommand, session: Session) -> anyhow::Result<()>
         ConfigCommand::Usage(args) => super::usage::usage(args, &session).await,
         ConfigCommand::Unused(args) => super::usage::unused(args, &session).await,
         ConfigCommand::Impact(args) => super::usage::impact(args, &session).await,
+        ConfigCommand::Publish(args) => super::publish::publish(args, &session).await,
+        ConfigCommand::Rollback(args) => super::publish::rollback(args, &session).await,
+        ConfigCommand::Promotion(args) => super::publish::promotion(args, &session).await,
+        ConfigCommand::Resolve(args) => super::inspect::resolve(args, &session).await,
+        ConfigCommand::Diff(args) => super::inspect::diff(args, &session).await,
+        ConfigCommand::Drafts(command) => super::draft::run(command, &session).await,
+        ConfigCommand::Validate(args) => super::inspect::validate(args, &session).await,
+        ConfigCommand::Update(args) => super::update::run(args, &session).await,
+        ConfigCommand::Edit(args) => super::edit::run(args, &session).await,
         ConfigCommand::Watch(args) => super::watch::run(args, session).await,
     }
 }
 
 async fn put(write: WriteArgs, if_match: Option<String>, session: &Session) -> anyhow::Result<()> {
     let (client, tenant) = session.user(write.tenant.tenant.as_deref())?;
-    let c = &write.config;
-    let path = ["api", "v1", "tenants", &tenant, "apps", &c.app, "envs", &c.env, "configs", &c.name];
-    let options = [("description", &write.description), ("format", &write.format)];
-    let query: Vec<(&str, &str)> = options.into_iter().filter_map(|(key, v)| Some((key, v.as_deref()?))).collect();
-    let mut call = client.call_with(Method::PUT, &path, &query).body(content(write.file.as_deref())?);
+    let content = content(write.file.as_deref())?;
+    let mut call =
+        put_call(&client, &tenant, &write.config, write.description.as_deref(), write.format.as_deref(), content);
     if let Some(etag) = if_match {
         call = call.header(http::header::IF_MATCH, etag);
     }
     written(&client, keyed(call, &write), &write.config, session.output).await
 }
 
+/// The one-step PUT of a content.
+pub fn put_call(
+    client: &Client,
+    tenant: &str,
+    at: &ConfigPath,
+    description: Option<&str>,
+    format: Option<&str>,
+    content: Vec<u8>,
+) -> RequestBuilder {
+    let path = ["api", "v1", "tenants", tenant, "apps", &at.app, "envs", &at.env, "configs", &at.name];
+    let options = [("description", description), ("format", format)];
+    let query: Vec<(&str, &str)> = options.into_iter().filter_map(|(key, v)| Some((key, v?))).collect();
+    client.call_with(Method::PUT, &path, &query).body(content)
+}
+
 async fn create(write: WriteArgs, tags: Vec<String>, session: &Session) -> anyhow::Result<()> {
     let (client, tenant) = session.user(write.tenant.tenant.as_deref())?;
     let c = &write.config;
     let mut body = json!({"app": c.app, "env": c.env, "name": c.name, "tags": tags});
-    // Bytes travel in JSON only if they are text; the service keeps them as they are either way.
-    match String::from_utf8(content(write.file.as_deref())?) {
-        Ok(text) => body["content"] = json!(text),
-        Err(bytes) => body["content_base64"] = json!(STANDARD.encode(bytes.as_bytes())),
+    if let Value::Object(body) = &mut body {
+        put_content(body, content(write.file.as_deref())?);
     }
     for (key, value) in [("format", &write.format), ("description", &write.description)] {
         if let Some(value) = value {
@@ -283,8 +361,31 @@ async fn written(client: &Client, call: RequestBuilder, path: &ConfigPath, outpu
     output.done(&text, answer)
 }
 
+/// Bytes travel in JSON only if they are text; the service keeps them as they are either way.
+pub fn put_content(body: &mut Map<String, Value>, content: Vec<u8>) {
+    match String::from_utf8(content) {
+        Ok(text) => _ = body.insert("content".into(), json!(text)),
+        Err(bytes) => _ = body.insert("content_base64".into(), json!(STANDARD.encode(bytes.as_bytes()))),
+    }
+}
+
+/// The other way round.
+pub fn text_or_bytes(shape: &Value) -> anyhow::Result<Vec<u8>> {
+    match shape["content"].as_str() {
+        Some(text) => Ok(text.as_bytes().to_vec()),
+        None => STANDARD.decode(cell(shape, "content_base64")).context("the answer's content_base64"),
+    }
+}
+
+/// What a client without labels is served.
+pub async fn fetched(client: &Client, tenant: &str, at: &ConfigPath) -> anyhow::Result<Vec<u8>> {
+    let path = ["api", "v1", "fetch", "config", tenant, &at.app, &at.env, &at.name];
+    let call = client.call_with(Method::GET, &path, &[("consistency", "linearizable")]);
+    Ok(client.send(call).await?.bytes().await.context("the answer broke off")?.to_vec())
+}
+
 /// The file, or standard input.
-fn content(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+pub fn content(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
     let mut content = Vec::new();
     let stands_for = file.filter(|path| *path != Path::new("-"));
     let mut source: Box<dyn Read> = match stands_for {
@@ -328,15 +429,17 @@ async fn list(client: &Client, tenant: &str, filter: &[(&str, &str)]) -> anyhow:
 
 /// A config is named by app, env and name; the management calls want its id.
 pub async fn id_of(client: &Client, tenant: &str, path: &ConfigPath) -> anyhow::Result<String> {
+    Ok(cell(&record(client, tenant, path).await?, "id"))
+}
+
+/// A config's record.
+pub async fn record(client: &Client, tenant: &str, path: &ConfigPath) -> anyhow::Result<Value> {
     let filter = [("app", &*path.app), ("env", &*path.env), ("name", &*path.name)];
     let found = list(client, tenant, &filter).await?;
-    match found.iter().find(|config| cell(config, "name") == path.name) {
-        Some(config) => Ok(cell(config, "id")),
-        None => {
-            let error = conflux_common::error::ApiError::new(Code::NotFound, format!("there is no config {path}"));
-            Err(Failure::Refused { status: 404, info: Box::new(error.to_body("").error) }.into())
-        }
-    }
+    found.into_iter().find(|config| cell(config, "name") == path.name).ok_or_else(|| {
+        let error = conflux_common::error::ApiError::new(Code::NotFound, format!("there is no config {path}"));
+        Failure::Refused { status: 404, info: Box::new(error.to_body("").error) }.into()
+    })
 }
 
 fn table(configs: &[Value]) -> Table {

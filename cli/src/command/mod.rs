@@ -1,15 +1,21 @@
 //! The commands of users and operators: each is a call or two of the public API.
 
 pub mod archives;
+pub mod changeset;
 pub mod cluster;
 pub mod completion;
 pub mod config;
+pub mod draft;
+pub mod edit;
 pub mod environments;
+pub mod inspect;
 pub mod key;
 pub mod profile;
+pub mod publish;
 pub mod release;
 pub mod role;
 pub mod tenant;
+pub mod update;
 pub mod usage;
 pub mod watch;
 
@@ -26,7 +32,7 @@ pub struct Session {
 
 impl Session {
     /// As a user, and for which tenant.
-    fn user(&self, tenant: Option<&str>) -> anyhow::Result<(Client, String)> {
+    pub fn user(&self, tenant: Option<&str>) -> anyhow::Result<(Client, String)> {
         let client = Client::user(&self.connection.resolve()?)?;
         let tenant = tenant.map(str::to_owned).or_else(|| client.tenant.clone());
         let missing = || Failure::Usage("which tenant? --tenant, CONFLUX_TENANT or the profile's".into());
@@ -40,7 +46,7 @@ impl Session {
 }
 
 /// A field of an answer for a cell of a table: nothing where it is not there.
-fn cell(value: &Value, key: &str) -> String {
+pub fn cell(value: &Value, key: &str) -> String {
     match &value[key] {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
@@ -69,7 +75,7 @@ fn items<'a>(answer: &'a Value, key: &str) -> &'a [Value] {
 }
 
 /// All items of a list that is answered in pages.
-async fn pages(client: &Client, path: &[&str], filter: &[(&str, &str)], key: &str) -> anyhow::Result<Vec<Value>> {
+pub async fn pages(client: &Client, path: &[&str], filter: &[(&str, &str)], key: &str) -> anyhow::Result<Vec<Value>> {
     let (mut all, mut cursor) = (Vec::new(), String::new());
     loop {
         let mut query = filter.to_vec();

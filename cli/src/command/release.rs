@@ -66,14 +66,29 @@ pub async fn show(args: ShowArgs, session: &Session) -> anyhow::Result<()> {
     let id = id_of(&client, &tenant, &args.config).await?;
     let path = ["api", "v1", "mgt", &tenant, "configs", &id, "releases"];
     let answer = client.json(client.call(Method::GET, &path)).await?;
-    let mut table = Table::new(&["PRIORITY", "LABELS", "SHARE", "VERSION"]);
-    for rule in items(&answer, "rules") {
-        let labels: Vec<String> = labels_of(rule).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let labels = if labels.is_empty() { "(default)".into() } else { labels.join(",") };
-        let share = rule["percentage"]["basis_points"].as_u64().map(|points| format!("{}%", points as f64 / 100.0));
-        table.row([cell(rule, "priority"), labels, share.unwrap_or_default(), cell(rule, "version")]);
-    }
+    let table = rules_table(items(&answer, "rules"));
     session.output.list(table, answer)
+}
+
+/// Rules as people read them.
+pub fn rules_table(rules: &[Value]) -> Table {
+    let mut table = Table::new(&["PRIORITY", "LABELS", "SHARE", "VERSION"]);
+    for rule in rules {
+        table.row([cell(rule, "priority"), labels_text(rule), share_text(rule), cell(rule, "version")]);
+    }
+    table
+}
+
+/// Whom a rule is for.
+pub fn labels_text(rule: &Value) -> String {
+    let labels: Vec<String> = labels_of(rule).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if labels.is_empty() { "(default)".into() } else { labels.join(",") }
+}
+
+/// And for how many of them.
+pub fn share_text(rule: &Value) -> String {
+    let points = rule["percentage"]["basis_points"].as_u64();
+    points.map(|points| format!("{}%", points as f64 / 100.0)).unwrap_or_default()
 }
 
 pub async fn set(args: ReleaseArgs, session: &Session) -> anyhow::Result<()> {

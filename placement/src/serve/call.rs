@@ -88,7 +88,7 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, ApiEr
 }
 
 /// How strong a read is. Operators see the truth unless they ask for less.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Consistency {
     /// What is applied on the member that answers.
@@ -115,14 +115,7 @@ impl Call {
 
     /// The body. A wrong one is refused with the path of the field at fault.
     pub fn body<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        let mut json = serde_json::Deserializer::from_slice(&self.body);
-        let parsed = serde_path_to_error::deserialize(&mut json).map_err(|e| {
-            let path = e.path().to_string();
-            let field = if path == "." { "body".to_owned() } else { path };
-            ApiError::invalid(field, e.into_inner().to_string())
-        })?;
-        json.end().map_err(|e| ApiError::invalid("body", e.to_string()))?;
-        Ok(parsed)
+        conflux_common::body::json(&self.body)
     }
 
     /// The query string.

@@ -15,11 +15,12 @@ use conflux_proto::{
 use conflux_raft::FatalError;
 use http::StatusCode;
 use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     call::{Consistency, answer, json, unexpected},
     page::Page,
-    shapes::Key,
+    shapes::{Key, Keys, Revoked},
     tenants::Show,
 };
 use crate::{
@@ -28,9 +29,10 @@ use crate::{
     store::{self, Family, rows::load},
 };
 
-#[derive(Deserialize)]
+/// A new key: of one tenant with roles, or of an operator.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Create {
+struct NewKey {
     #[serde(default)]
     tenant: Option<String>,
     #[serde(default)]
@@ -39,15 +41,22 @@ struct Create {
     roles: Vec<String>,
     #[serde(default)]
     description: String,
+    /// Milliseconds since 1970; else never.
     #[serde(default)]
     expires_ms: Option<u64>,
 }
 
-/// Makes a key. The secret is made here, answered once and never stored: a repeated call (same idempotency key) is
+/// Make a key.
+///
+/// The secret is made here, answered once and never stored: a repeated call (same idempotency key) is
 /// answered without `key`.
+#[utoipa::path(
+    post, path = "/api/v1/admin/keys", tag = "keys", request_body = NewKey,
+    responses((status = 201, description = "The one answer that has the secret.", body = Key))
+)]
 pub async fn create(State(service): State<Service>, request: Request) -> Response {
     answer(request, async |call| {
-        let asked: Create = call.body()?;
+        let asked: NewKey = call.body()?;
         let key = ApiKey::generate();
         let record = KeyRecord {
             id: key.id().to_owned(),
@@ -67,18 +76,32 @@ pub async fn create(State(service): State<Service>, request: Request) -> Respons
     .await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct List {
+    /// Only this tenant's.
     tenant: Option<String>,
+    /// Only operators'. Not together with tenant.
     operator: Option<bool>,
+    /// At most so many; 100 by default.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
+    /// `next_cursor` of the page before.
     cursor: Option<String>,
+    /// linearizable unless given
     #[serde(default)]
+    #[param(inline, required = false)]
     consistency: Consistency,
 }
 
-/// All keys in pages, or all those of one tenant or of operators at once.
+/// List keys.
+///
+/// All in pages, or all those of one tenant or of operators at once.
+#[utoipa::path(
+    get, path = "/api/v1/admin/keys", tag = "keys", params(List),
+    responses((status = 200, description = "A page.", body = Keys))
+)]
 pub async fn list(State(service): State<Service>, request: Request) -> Response {
     answer(request, async |call| {
         let asked: List = call.query()?;
@@ -94,8 +117,8 @@ pub async fn list(State(service): State<Service>, request: Request) -> Response 
             Some(owner) => Ok((keys_of(v, owner)?, None)),
         };
         let (rows, next_cursor) = call.read(&service, asked.consistency, read).await?;
-        let keys: Vec<Key> = rows.into_iter().map(Key::from).collect();
-        json(StatusCode::OK, &serde_json::json!({ "keys": keys, "next_cursor": next_cursor }))
+        let keys = rows.into_iter().map(Key::from).collect();
+        json(StatusCode::OK, &Keys { keys, next_cursor })
     })
     .await
 }
@@ -108,7 +131,11 @@ fn keys_of(view: &conflux_raft::View<'_>, owner: &str) -> Result<Vec<KeyRecord>,
     Ok(keys)
 }
 
-/// One key, without its secret.
+/// Show a key, without its secret.
+#[utoipa::path(
+    get, path = "/api/v1/admin/keys/{key}", tag = "keys", params(Show),
+    responses((status = 200, description = "The key.", body = Key))
+)]
 pub async fn show(State(service): State<Service>, Path(id): Path<String>, request: Request) -> Response {
     answer(request, async |call| {
         let asked: Show = call.query()?;
@@ -120,11 +147,17 @@ pub async fn show(State(service): State<Service>, Path(id): Path<String>, reques
     .await
 }
 
-/// Refused everywhere from then on, as soon as gateways hear of it.
+/// Revoke a key.
+///
+/// It is refused everywhere from then on, as soon as gateways hear of it.
+#[utoipa::path(
+    delete, path = "/api/v1/admin/keys/{key}", tag = "keys",
+    responses((status = 200, description = "Revoked.", body = Revoked))
+)]
 pub async fn revoke(State(service): State<Service>, Path(id): Path<String>, request: Request) -> Response {
     answer(request, async |call| {
         call.propose(&service, Op::RevokeKey(id.clone())).await?;
-        json(StatusCode::OK, &serde_json::json!({ "id": id, "revoked": true }))
+        json(StatusCode::OK, &Revoked { id, revoked: true })
     })
     .await
 }

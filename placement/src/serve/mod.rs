@@ -12,13 +12,12 @@ mod shapes;
 mod shards;
 mod tenants;
 
-use axum::{
-    Router,
-    routing::{delete, get, patch, put},
-};
+use axum::Router;
 use conflux_common::error::{ApiError, Code};
 use conflux_proto::internal::placement_service_server::PlacementServiceServer;
 use conflux_raft::cluster_routes;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::service::Service;
 
@@ -36,19 +35,30 @@ pub fn router(service: Service) -> Router {
         .route_service("/conflux.internal.v1.PlacementService/{*method}", rpc)
 }
 
+/// The operators' calls as a document. Parts of paths, security and errors are added where it is put together.
+pub fn openapi() -> OpenApi {
+    table().into_openapi()
+}
+
+/// Routes and document in one.
+fn table() -> OpenApiRouter<Service> {
+    OpenApiRouter::new()
+        .routes(routes!(tenants::list, tenants::create))
+        .routes(routes!(tenants::show, tenants::remove))
+        .routes(routes!(quotas::show, quotas::set))
+        .routes(routes!(roles::list_of))
+        .routes(routes!(roles::set, roles::remove))
+        .routes(routes!(shards::list))
+        .routes(routes!(shards::show, shards::change))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::show, keys::revoke))
+        .routes(routes!(roles::list, roles::create))
+        .routes(routes!(roles::remove_listed))
+}
+
 fn admin(service: Service) -> Router {
-    Router::new()
-        .route("/api/v1/admin/tenants", get(tenants::list).post(tenants::create))
-        .route("/api/v1/admin/tenants/{name}", get(tenants::show).delete(tenants::remove))
-        .route("/api/v1/admin/tenants/{name}/quotas", get(quotas::show).put(quotas::set))
-        .route("/api/v1/admin/tenants/{name}/roles", get(roles::list_of))
-        .route("/api/v1/admin/tenants/{name}/roles/{role}", put(roles::set).delete(roles::remove))
-        .route("/api/v1/admin/shards", get(shards::list))
-        .route("/api/v1/admin/shards/{name}", patch(shards::change).get(shards::show))
-        .route("/api/v1/admin/keys", get(keys::list).post(keys::create))
-        .route("/api/v1/admin/keys/{id}", get(keys::show).delete(keys::revoke))
-        .route("/api/v1/admin/roles", get(roles::list).post(roles::create))
-        .route("/api/v1/admin/roles/{name}/{role}", delete(roles::remove))
+    let (router, _) = table().split_for_parts();
+    router
         .method_not_allowed_fallback(async |request| {
             call::answer_error(request, ApiError::new(Code::Unimplemented, "this path does not have that method"))
         })

@@ -12,6 +12,7 @@ use conflux_proto::{
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     call::{answer, json, unexpected},
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// What a tenant may have. Stable: fields are only added.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Quotas {
     tenant: String,
     /// As they hold, with the defaults.
@@ -32,6 +33,7 @@ struct Quotas {
     versions: u64,
     total_bytes: u64,
     /// Those that an operator has set; the others are defaults.
+    #[schema(value_type = Vec<String>)]
     set: Vec<&'static str>,
     /// Whether the tenant's shard goes by them already.
     applied: bool,
@@ -60,16 +62,20 @@ impl From<TenantRecord> for Quotas {
 }
 
 /// What is not named is the default.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Set {
+struct NewQuotas {
     configs: Option<u64>,
     config_bytes: Option<u64>,
     versions: Option<u64>,
     total_bytes: Option<u64>,
 }
 
-/// The tenant's quotas.
+/// Show a tenant's quotas.
+#[utoipa::path(
+    get, path = "/api/v1/admin/tenants/{tenant}/quotas", tag = "tenants", params(Show),
+    responses((status = 200, description = "As they hold.", body = Quotas))
+)]
 pub async fn show(State(service): State<Service>, Path(name): Path<String>, request: Request) -> Response {
     answer(request, async |call| {
         let asked: Show = call.query()?;
@@ -80,10 +86,15 @@ pub async fn show(State(service): State<Service>, Path(name): Path<String>, requ
     .await
 }
 
-/// Replaces them. 200 once the tenant's shard goes by them, 202 while it has not heard of them.
+/// Replace a tenant's quotas.
+#[utoipa::path(
+    put, path = "/api/v1/admin/tenants/{tenant}/quotas", tag = "tenants", request_body = NewQuotas,
+    responses((status = 200, description = "The tenant's shard goes by them.", body = Quotas),
+        (status = 202, description = "They are set; the shard has not heard of them yet.", body = Quotas))
+)]
 pub async fn set(State(service): State<Service>, Path(name): Path<String>, request: Request) -> Response {
     answer(request, async |call| {
-        let asked: Set = call.body()?;
+        let asked: NewQuotas = call.body()?;
         let quotas = v1::Quotas {
             configs: asked.configs.unwrap_or_default(),
             config_bytes: asked.config_bytes.unwrap_or_default(),

@@ -15,65 +15,89 @@ use conflux_proto::{
 };
 use http::StatusCode;
 use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     call::{Call, Consistency, answer, json},
     page::Page,
-    shapes::Role,
+    shapes::{DeletedRole, Role, Roles},
     tenants::Show,
 };
 use crate::{directory::roles::built_in, machine::credentials, machine::tenants, service::Service, store::Family};
 
-#[derive(Deserialize)]
+/// A role of a tenant.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Create {
+struct NewRole {
     tenant: String,
     name: String,
     grants: Vec<Grant>,
 }
 
-#[derive(Deserialize)]
+/// What a role allows.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Set {
+struct RoleGrants {
     grants: Vec<Grant>,
 }
 
-async fn put(service: &Service, call: &Call, asked: Create, status: StatusCode) -> Result<Response, ApiError> {
+async fn put(service: &Service, call: &Call, asked: NewRole, status: StatusCode) -> Result<Response, ApiError> {
     let grants = asked.grants.iter().map(grant_to_wire).collect();
     let role = RoleRecord { tenant: asked.tenant, name: asked.name, grants };
     call.propose(service, Op::PutRole(role.clone())).await?;
     json(status, &Role::from(role))
 }
 
-/// Makes or replaces a role of a tenant.
+/// Make or replace a role of a tenant.
+#[utoipa::path(
+    post, path = "/api/v1/admin/roles", tag = "roles", request_body = NewRole,
+    responses((status = 201, description = "The role.", body = Role))
+)]
 pub async fn create(State(service): State<Service>, request: Request) -> Response {
     answer(request, async |call| put(&service, &call, call.body()?, StatusCode::CREATED).await).await
 }
 
-/// The same, with tenant and name in the path.
+/// Make or replace a role, with tenant and name in the path.
+#[utoipa::path(
+    put, path = "/api/v1/admin/tenants/{tenant}/roles/{role}", tag = "roles", request_body = RoleGrants,
+    responses((status = 200, description = "The role.", body = Role))
+)]
 pub async fn set(
     State(service): State<Service>,
     Path((tenant, name)): Path<(String, String)>,
     request: Request,
 ) -> Response {
     answer(request, async |call| {
-        let Set { grants } = call.body()?;
-        put(&service, &call, Create { tenant, name, grants }, StatusCode::OK).await
+        let RoleGrants { grants } = call.body()?;
+        put(&service, &call, NewRole { tenant, name, grants }, StatusCode::OK).await
     })
     .await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct List {
+    /// Only this tenant's, with the built-in ones.
     tenant: Option<String>,
+    /// At most so many; 100 by default.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
+    /// `next_cursor` of the page before.
     cursor: Option<String>,
+    /// linearizable unless given
     #[serde(default)]
+    #[param(inline, required = false)]
     consistency: Consistency,
 }
 
+/// List roles.
+///
 /// Of a tenant: the built-in ones and its own. Without a tenant: all own ones, in pages, after the built-in ones.
+#[utoipa::path(
+    get, path = "/api/v1/admin/roles", tag = "roles", params(List),
+    responses((status = 200, description = "A page.", body = Roles))
+)]
 pub async fn list(State(service): State<Service>, request: Request) -> Response {
     answer(request, async |call| {
         let asked: List = call.query()?;
@@ -84,13 +108,17 @@ pub async fn list(State(service): State<Service>, request: Request) -> Response 
         let read = call.read(&service, asked.consistency, |v| page.of::<RoleRecord>(v, Family::Role.range()));
         let (own, next_cursor) = read.await?;
         let first = built_in().filter(|_| asked.cursor.is_none());
-        let roles: Vec<Role> = first.chain(own).map(Role::from).collect();
-        json(StatusCode::OK, &serde_json::json!({ "roles": roles, "next_cursor": next_cursor }))
+        let roles = first.chain(own).map(Role::from).collect();
+        json(StatusCode::OK, &Roles { roles, next_cursor })
     })
     .await
 }
 
-/// The same as the list with a tenant.
+/// List a tenant's roles, the built-in ones first.
+#[utoipa::path(
+    get, path = "/api/v1/admin/tenants/{tenant}/roles", tag = "roles", params(Show),
+    responses((status = 200, description = "All of them.", body = Roles))
+)]
 pub async fn list_of(State(service): State<Service>, Path(tenant): Path<String>, request: Request) -> Response {
     answer(request, async |call| {
         let asked: Show = call.query()?;
@@ -110,11 +138,17 @@ async fn of_tenant(
         Ok(own)
     });
     let own = read.await?.ok_or_else(|| ApiError::new(Code::NotFound, "there is no such tenant"))?;
-    let roles: Vec<Role> = built_in().chain(own).map(Role::from).collect();
-    json(StatusCode::OK, &serde_json::json!({ "roles": roles, "next_cursor": null }))
+    let roles = built_in().chain(own).map(Role::from).collect();
+    json(StatusCode::OK, &Roles { roles, next_cursor: None })
 }
 
-/// Deletes a tenant's own role; refused while a key has it.
+/// Delete a tenant's own role.
+///
+/// Refused while a key has it.
+#[utoipa::path(
+    delete, path = "/api/v1/admin/tenants/{tenant}/roles/{role}", tag = "roles",
+    responses((status = 200, description = "Deleted.", body = DeletedRole))
+)]
 pub async fn remove(
     State(service): State<Service>,
     Path((tenant, name)): Path<(String, String)>,
@@ -123,7 +157,16 @@ pub async fn remove(
     answer(request, async |call| {
         let role = RoleName { tenant: tenant.clone(), name: name.clone() };
         call.propose(&service, Op::DeleteRole(role)).await?;
-        json(StatusCode::OK, &serde_json::json!({ "tenant": tenant, "name": name, "deleted": true }))
+        json(StatusCode::OK, &DeletedRole { tenant, name, deleted: true })
     })
     .await
+}
+
+/// Delete a tenant's own role, as it is listed below `/api/v1/admin/roles`.
+#[utoipa::path(
+    delete, path = "/api/v1/admin/roles/{tenant}/{role}", tag = "roles",
+    responses((status = 200, description = "Deleted.", body = DeletedRole))
+)]
+pub async fn remove_listed(service: State<Service>, role: Path<(String, String)>, request: Request) -> Response {
+    remove(service, role, request).await
 }

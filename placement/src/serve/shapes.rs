@@ -6,9 +6,10 @@ use conflux_proto::{
     principal::grant_from_wire,
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// A tenant.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Tenant {
     name: String,
     id: u64,
@@ -44,7 +45,7 @@ impl From<TenantRecord> for Tenant {
 }
 
 /// A shard group.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Shard {
     name: String,
     weight: u32,
@@ -55,7 +56,7 @@ pub struct Shard {
     members: Vec<ShardMember>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ShardMember {
     name: String,
     node_id: u64,
@@ -78,7 +79,7 @@ impl From<GroupRecord> for Shard {
 }
 
 /// An API key, without its secret.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Key {
     /// The part of the key between the first two underscores.
     id: String,
@@ -117,7 +118,7 @@ impl From<KeyRecord> for Key {
 }
 
 /// A role: built in for all tenants, or one tenant's own.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Role {
     tenant: Option<String>,
     name: String,
@@ -136,4 +137,58 @@ impl From<RoleRecord> for Role {
             grants: r.grants.iter().filter_map(|g| grant_from_wire(g).ok()).collect(),
         }
     }
+}
+
+/// A page of tenants.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Tenants {
+    /// In the order in which they were made.
+    pub tenants: Vec<Tenant>,
+    /// For the next page; null: this was the last.
+    pub next_cursor: Option<String>,
+}
+
+/// All shard groups.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Shards {
+    /// By name.
+    pub shards: Vec<Shard>,
+}
+
+/// A page of keys.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Keys {
+    /// Without their secrets.
+    pub keys: Vec<Key>,
+    /// For the next page; null: this was the last.
+    pub next_cursor: Option<String>,
+}
+
+/// A page of roles.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Roles {
+    /// The built-in ones first.
+    pub roles: Vec<Role>,
+    /// For the next page; null: this was the last.
+    pub next_cursor: Option<String>,
+}
+
+/// A key that is refused from now on.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Revoked {
+    /// The key's.
+    pub id: String,
+    /// true
+    pub revoked: bool,
+}
+
+/// A role that is gone.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeletedRole {
+    /// Whose it was.
+    pub tenant: String,
+    /// What it was called.
+    pub name: String,
+    /// true
+    pub deleted: bool,
 }

@@ -8,10 +8,11 @@ use conflux_common::error::{ApiError, Code};
 use conflux_proto::log::{SetShardWeight, placement_command::Op};
 use http::StatusCode;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::{
     call::{answer, json},
-    shapes::Shard,
+    shapes::{Shard, Shards},
     tenants::Show,
 };
 use crate::{machine::groups, service::Service};
@@ -20,18 +21,26 @@ fn missing() -> ApiError {
     ApiError::new(Code::NotFound, "no shard of this name has reported to placement")
 }
 
-/// All of them, by name.
+/// List the shards, by name.
+#[utoipa::path(
+    get, path = "/api/v1/admin/shards", tag = "shards", params(Show),
+    responses((status = 200, description = "All of them.", body = Shards))
+)]
 pub async fn list(State(service): State<Service>, request: Request) -> Response {
     answer(request, async |call| {
         let asked: Show = call.query()?;
         let groups = call.read(&service, asked.consistency, |v| groups::all(v)).await?;
-        let shards: Vec<Shard> = groups.into_iter().map(Shard::from).collect();
-        json(StatusCode::OK, &serde_json::json!({ "shards": shards }))
+        let shards = groups.into_iter().map(Shard::from).collect();
+        json(StatusCode::OK, &Shards { shards })
     })
     .await
 }
 
-/// One of them.
+/// Show a shard.
+#[utoipa::path(
+    get, path = "/api/v1/admin/shards/{shard}", tag = "shards", params(Show),
+    responses((status = 200, description = "The shard.", body = Shard))
+)]
 pub async fn show(State(service): State<Service>, Path(name): Path<String>, request: Request) -> Response {
     answer(request, async |call| {
         let asked: Show = call.query()?;
@@ -41,16 +50,24 @@ pub async fn show(State(service): State<Service>, Path(name): Path<String>, requ
     .await
 }
 
-#[derive(Deserialize)]
+/// How many of the new tenants a shard takes, against the others.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Change {
+struct ShardWeight {
+    /// 0: none.
     weight: u32,
 }
 
-/// Sets the weight. It decides on new tenants only: nobody is moved.
+/// Set a shard's weight.
+///
+/// It decides on new tenants only: nobody is moved.
+#[utoipa::path(
+    patch, path = "/api/v1/admin/shards/{shard}", tag = "shards", request_body = ShardWeight,
+    responses((status = 200, description = "As it is now.", body = Shard))
+)]
 pub async fn change(State(service): State<Service>, Path(name): Path<String>, request: Request) -> Response {
     answer(request, async |call| {
-        let asked: Change = call.body()?;
+        let asked: ShardWeight = call.body()?;
         let set = SetShardWeight { shard: name.clone(), weight: asked.weight };
         call.propose(&service, Op::SetShardWeight(set)).await?;
         let now = service.read(|v| groups::by_name(v, &name))?;

@@ -13,31 +13,39 @@ use conflux_proto::{
 };
 use http::StatusCode;
 use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     call::{Call, Consistency, answer, json, unexpected},
     page::Page,
-    shapes::Tenant,
+    shapes::{Tenant, Tenants},
 };
 use crate::{machine::tenants, service::Service, store::Family};
 
 /// Shards settle a tenant in milliseconds; who waits longer is told to look again.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 
-#[derive(Deserialize)]
+/// A new tenant.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Create {
+struct NewTenant {
     name: String,
     #[serde(default)]
     description: String,
+    /// Else placement chooses.
     #[serde(default)]
     shard: Option<String>,
 }
 
-/// 201 once the tenant is Stable; 202 while its shard has not taken it.
+/// Create a tenant.
+#[utoipa::path(
+    post, path = "/api/v1/admin/tenants", tag = "tenants", request_body = NewTenant,
+    responses((status = 201, description = "It is served.", body = Tenant),
+        (status = 202, description = "It is made; its shard has not taken it yet.", body = Tenant))
+)]
 pub async fn create(State(service): State<Service>, request: Request) -> Response {
     answer(request, async |call| {
-        let asked: Create = call.body()?;
+        let asked: NewTenant = call.body()?;
         let (name, description) = (asked.name, asked.description);
         let op = Op::CreateTenant(CreateTenant { name, description, shard: asked.shard.unwrap_or_default() });
         let Answer::Tenant(made) = call.propose(&service, op).await? else { return Err(unexpected()) };
@@ -59,38 +67,54 @@ pub async fn settled(
     Ok(waited.ok().flatten().unwrap_or(record))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct List {
+    /// At most so many; 100 by default.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
+    /// `next_cursor` of the page before.
     cursor: Option<String>,
+    /// linearizable unless given
     #[serde(default)]
+    #[param(inline, required = false)]
     consistency: Consistency,
 }
 
-/// In the order in which they were made.
+/// List tenants, in the order in which they were made.
+#[utoipa::path(
+    get, path = "/api/v1/admin/tenants", tag = "tenants", params(List),
+    responses((status = 200, description = "A page.", body = Tenants))
+)]
 pub async fn list(State(service): State<Service>, request: Request) -> Response {
     answer(request, async |call| {
         let asked: List = call.query()?;
         let page = Page::new(asked.limit, asked.cursor.as_deref())?;
         let read = call.read(&service, asked.consistency, |v| page.of::<TenantRecord>(v, Family::Tenant.range()));
         let (rows, next_cursor) = read.await?;
-        let tenants: Vec<Tenant> = rows.into_iter().map(Tenant::from).collect();
-        json(StatusCode::OK, &serde_json::json!({ "tenants": tenants, "next_cursor": next_cursor }))
+        let tenants = rows.into_iter().map(Tenant::from).collect();
+        json(StatusCode::OK, &Tenants { tenants, next_cursor })
     })
     .await
 }
 
 /// How strong the read of one thing is.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Show {
     /// linearizable unless given
     #[serde(default)]
+    #[param(inline, required = false)]
     pub consistency: Consistency,
 }
 
-/// One tenant by its exact name.
+/// Show a tenant.
+#[utoipa::path(
+    get, path = "/api/v1/admin/tenants/{tenant}", tag = "tenants", params(Show),
+    responses((status = 200, description = "The tenant.", body = Tenant))
+)]
 pub async fn show(State(service): State<Service>, Path(name): Path<String>, request: Request) -> Response {
     answer(request, async |call| {
         let asked: Show = call.query()?;
@@ -101,7 +125,12 @@ pub async fn show(State(service): State<Service>, Path(name): Path<String>, requ
     .await
 }
 
-/// 200 with state `gone` once nothing is left of it, 202 with `deleting` while its shard still clears it away.
+/// Delete a tenant and everything in it.
+#[utoipa::path(
+    delete, path = "/api/v1/admin/tenants/{tenant}", tag = "tenants",
+    responses((status = 200, description = "Nothing is left of it.", body = Tenant),
+        (status = 202, description = "It is served no more; its shard still clears it away.", body = Tenant))
+)]
 pub async fn remove(State(service): State<Service>, Path(name): Path<String>, request: Request) -> Response {
     answer(request, async |call| {
         let op = Op::DeleteTenant(DeleteTenantRecord { name });

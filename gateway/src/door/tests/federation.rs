@@ -214,7 +214,7 @@ impl Federation {
         let mut settings = self.settings();
         change(&mut settings);
         let tls = conflux_common::tls::TlsContext::load(settings.tls.clone()).unwrap();
-        let parts = Parts::build(&settings, tls).await.unwrap();
+        let parts = Parts::build(&settings, crate::Document::default(), tls).await.unwrap();
         let client_tls = client_tls::load(&settings.client_tls).unwrap();
         let listener = serve::listen(settings.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
