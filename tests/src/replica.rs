@@ -55,10 +55,13 @@ pub async fn connect(federation: &Federation, files: TlsFiles, member: &Member) 
     Ok(endpoint.connect_with_connector(connector).await?)
 }
 
-/// Every revision of a tenant as this replica has it: revision -> hash of the content of its first event.
-pub async fn history(channel: Channel, tenant_id: u64, epoch: u64) -> Result<BTreeMap<u64, String>> {
+/// A tenant keeps at least 10,000 events: of a longer history only the end can be asked for.
+const RETAINED: u64 = 9_000;
+
+/// The revisions of a tenant after this one as the replica has them: revision -> hash of the content of its first event.
+pub async fn history(channel: Channel, tenant_id: u64, epoch: u64, after: u64) -> Result<BTreeMap<u64, String>> {
     let mut client = ShardServiceClient::new(channel).max_decoding_message_size(64 << 20);
-    let (mut all, mut after) = (BTreeMap::new(), 0);
+    let (mut all, mut after) = (BTreeMap::new(), after);
     loop {
         let request = internal::HistoryRequest { tenant_id, epoch, after, to: u64::MAX, limit: 1000 };
         let page = client.history(request).await?.into_inner();
@@ -85,7 +88,7 @@ pub async fn verify_on_each(federation: &Federation, group: &str, tenant: &str, 
     for member in federation.members(group) {
         let got = until("the replica has caught up", Duration::from_secs(60), || async {
             let channel = connect(federation, certificate.clone(), &member).await.ok()?;
-            let got = history(channel, id, epoch).await.ok()?;
+            let got = history(channel, id, epoch, newest.saturating_sub(RETAINED)).await.ok()?;
             (got.keys().max().copied().unwrap_or_default() >= newest).then_some(got)
         })
         .await;
