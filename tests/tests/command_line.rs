@@ -59,6 +59,7 @@ async fn users_and_operators_get_their_work_done() {
     configs(&line);
     watching(&line).await;
     tenants_and_keys(&line, federation.directory()).await;
+    environments(&line, federation.directory());
     the_state_of_the_federation(&line);
 }
 
@@ -87,6 +88,51 @@ fn configs(line: &CommandLine) {
     assert_eq!(names, ["new.json"]);
     line.ok(&["config", "delete", "cli/test/new.json"], "");
     assert_eq!(line.fails(&["config", "delete", "cli/test/new.json"]).0, 3);
+}
+
+/// What a person does between two environments: look, promote what was looked at, keep a copy, put it back.
+fn environments(line: &CommandLine, directory: &std::path::Path) {
+    for (place, content) in
+        [("shop/dev/a.yaml", "a: 1\n"), ("shop/dev/b.yaml", "b: 1\n"), ("shop/test/a.yaml", "a: 0\n")]
+    {
+        line.ok(&["config", "put", place], content);
+    }
+    let pair = ["--app", "shop", "--from", "dev", "--to", "test"];
+    let compared = line.ok(&[&["compare"], &pair[..]].concat(), "");
+    assert!(compared.contains("differs") && compared.contains("only_in_from"), "{compared}");
+    let diff = line.ok(&[&["compare", "--diff"], &pair[..]].concat(), "");
+    assert!(diff.contains("-a: 0\n+a: 1\n"), "{diff}");
+
+    // Without a yes nothing is done, and what would be done was shown.
+    let promote = [&["promote"], &pair[..]].concat();
+    let asked = line.run(&promote, "\n");
+    let shown = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(!asked.status.success() && shown.contains("+a: 1") && shown.contains("Promote 2 config(s)"), "{shown}");
+    let one = line.json(&[&promote[..], &["--name", "b.yaml", "--yes"]].concat(), "");
+    assert_eq!(one["promoted"][0]["name"], "b.yaml");
+    assert_eq!(line.ok(&["config", "get", "shop/test/a.yaml", "--consistency", "leader"], ""), "a: 0\n");
+    line.ok(&promote, "y\n");
+    assert_eq!(line.ok(&["config", "get", "shop/test/a.yaml", "--consistency", "leader"], ""), "a: 1\n");
+    assert!(line.ok(&promote, "").contains("nothing to promote"));
+
+    let file = directory.join("shop.zip");
+    let archive = file.to_str().unwrap();
+    line.ok(&["export", "--app", "shop", "--env", "dev", "--file", archive], "");
+    let dry = line.json(&["import", "--file", archive, "--env", "copy", "--dry-run"], "");
+    assert_eq!(dry["created"].as_array().map(Vec::len), Some(2), "{dry}");
+    line.ok(&["import", "--file", archive, "--env", "copy"], "");
+    assert_eq!(line.ok(&["config", "get", "shop/copy/b.yaml", "--consistency", "leader"], ""), "b: 1\n");
+    let again = line.ok(&["import", "--file", archive, "--env", "copy"], "");
+    assert!(again.contains("unchanged") && !again.contains("created"), "{again}");
+    assert_eq!(line.fails(&["import", "--file", "/etc/hostname"]).0, 2);
+
+    // Who reads it, and whom a release would reach: tables and JSON.
+    let usage = line.ok(&["config", "usage", "--app", "shop"], "");
+    assert!(usage.contains("LAST FETCHED") && usage.contains("b.yaml"), "{usage}");
+    line.ok(&["config", "unused", "--days", "60"], "");
+    let impact = ["config", "impact", "shop/test/a.yaml", "--strategy", "canary", "--percent", "12.5"];
+    assert!(line.json(&impact, "")["label_sets"].is_array());
+    assert_eq!(line.fails(&["config", "impact", "shop/test/a.yaml", "--strategy", "some"]).0, 2);
 }
 
 async fn watching(line: &CommandLine) {
