@@ -42,8 +42,8 @@ impl From<ArchiveError> for ApiError {
     fn from(error: ArchiveError) -> Self {
         match &error {
             ArchiveError::TooLarge { .. } => ApiError::too_large(error.to_string()),
-            ArchiveError::Entry { name, .. } => ApiError::invalid(name.clone(), error.to_string()),
-            ArchiveError::Manifest(_) => ApiError::invalid("manifest.json", error.to_string()),
+            ArchiveError::Entry { name, why } => ApiError::invalid(name.clone(), why.clone()),
+            ArchiveError::Manifest(why) => ApiError::invalid("manifest.json", why.clone()),
             ArchiveError::NoZip(_) => ApiError::invalid("body", error.to_string()),
         }
     }
