@@ -86,7 +86,8 @@ impl ManagementService for Management {
                 description: body.description,
             };
             let with_content = !sent.content.is_empty();
-            managing::create_config(&self.shard, &call, place, sent, with_content, body.tags, conditions?).await
+            managing::create_config(&self.shard, &call, place, sent, with_content, body.tags, body.schema, conditions?)
+                .await
         };
         answer(&call, outcome.await)
     }
@@ -129,7 +130,7 @@ impl ManagementService for Management {
                 media_type: String::new(),
                 description: body.description,
             };
-            managing::create_version(&self.shard, &call, id(&body.id)?, sent, conditions?).await
+            managing::create_version(&self.shard, &call, id(&body.id)?, sent, body.schema, conditions?).await
         };
         answer(&call, outcome.await)
     }

@@ -3,20 +3,24 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use conflux_common::{error::ApiError, grant::Action, ids::ConfigId};
+use conflux_common::{
+    error::{ApiError, Code},
+    grant::Action,
+    ids::ConfigId,
+};
 use conflux_proto::{
     log::{self, shard_command::Op},
     v1,
 };
 use conflux_raft::View;
 
-use super::{PageAsked, Place, Sent, seen::visible};
+use super::{PageAsked, Place, Sent, content::check_schema, seen::visible};
 use crate::{
     format,
     query::{self, Filter, TenantRow},
     serve::{
         call::Call,
-        conditions::{Conditions, Demand},
+        conditions::{Conditions, Demand, Level},
         reading::{Stamp, Weight, read},
         writing::{Target, write},
     },
@@ -31,9 +35,21 @@ pub async fn put_config(
     sent: Sent,
     conditions: Conditions,
 ) -> Result<v1::WriteResponse, ApiError> {
+    let op = Op::PutConfig(put_op(shard, call, place, sent).await?);
+    write(shard, call, conditions, Target::Named, op).await
+}
+
+/// The same as an operation, checked against the schema of the config, if that is there.
+pub(super) async fn put_op(
+    shard: &Arc<Shard>,
+    call: &Call,
+    place: Place,
+    sent: Sent,
+) -> Result<log::PutConfig, ApiError> {
     place.require(call, &[Action::Write, Action::Publish])?;
-    let (format, sha256) = sent.check(place.name.as_str()).await?;
-    let op = Op::PutConfig(log::PutConfig {
+    let schema = schema_of(shard, call, &place).await?;
+    let (format, sha256) = sent.check(place.name.as_str(), &schema).await?;
+    Ok(log::PutConfig {
         app: place.app.into(),
         env: place.env.into(),
         name: place.name.into(),
@@ -42,8 +58,24 @@ pub async fn put_config(
         sha256,
         description: sent.description,
         media_type: String::new(),
-    });
-    write(shard, call, conditions, Target::Named, op).await
+    })
+}
+
+/// The schema that a config has at the leader; empty where it has none, or is not there.
+async fn schema_of(shard: &Arc<Shard>, call: &Call, place: &Place) -> Result<String, ApiError> {
+    let place = place.clone();
+    let from = move |view: &View<'_>, row: &TenantRow| match query::config_by_name(
+        view,
+        row,
+        place.app.as_str(),
+        place.env.as_str(),
+        place.name.as_str(),
+    ) {
+        Ok(config) => Ok(config.schema),
+        Err(e) if e.code == Code::NotFound => Ok(String::new()),
+        Err(e) => Err(e),
+    };
+    Ok(read(shard, call, Demand::at(Level::Leader), Weight::Point, from).await?.1)
 }
 
 /// Creates a config, with its first version where a content is sent. Nothing is released by it.
@@ -54,11 +86,13 @@ pub async fn create_config(
     sent: Sent,
     with_content: bool,
     tags: Vec<String>,
+    schema: String,
     conditions: Conditions,
 ) -> Result<v1::WriteResponse, ApiError> {
     place.require(call, &[Action::Write])?;
+    check_schema(&schema).await?;
     let (format, sha256) = match with_content {
-        true => sent.check(place.name.as_str()).await?,
+        true => sent.check(place.name.as_str(), &schema).await?,
         false => (format::detect(&sent.format, "", place.name.as_str(), b"")?, Bytes::new()),
     };
     let op = Op::CreateConfig(log::CreateConfig {
@@ -70,6 +104,7 @@ pub async fn create_config(
         sha256,
         description: sent.description,
         tags,
+        schema,
         ..Default::default()
     });
     write(shard, call, conditions, Target::Named, op).await

@@ -1,15 +1,17 @@
-//! A content as it is sent: its format, syntax and hash, before anything is proposed.
+//! A content as it is sent: its format, syntax, schema and hash, before anything is proposed.
 
 use bytes::Bytes;
 use conflux_common::error::{ApiError, Code};
+use conflux_proto::store;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    format::{self, Format, Limits},
+    format::{self, Format},
     machine::limits::MAX_CONTENT_BYTES,
+    schema,
 };
 
-/// Contents above this are checked off the runtime.
+/// Contents above this are checked off the runtime, and all that have a schema.
 const CHECK_INLINE: usize = 64 << 10;
 
 /// A content as it was sent.
@@ -26,25 +28,53 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// Finds the format, checks the syntax, and answers format and hash. Large contents are worked on off the runtime.
-    pub(super) async fn check(&self, config_name: &str) -> Result<(Format, Bytes), ApiError> {
+    /// Finds the format, checks the syntax and, where there is one (not empty), the schema; answers format and hash.
+    pub(super) async fn check(&self, config_name: &str, schema: &str) -> Result<(Format, Bytes), ApiError> {
+        let format = self.detect(config_name)?;
+        let (content, schema) = (self.content.clone(), schema.to_owned());
+        let inline = content.len() <= CHECK_INLINE && schema.is_empty();
+        let work = move || {
+            schema::check_content(format, &content, &schema)?;
+            Ok(Bytes::from(Sha256::digest(&content).to_vec()))
+        };
+        Ok((format, if inline { work()? } else { off_runtime(work).await? }))
+    }
+
+    /// The same for a version of this config. Its schema holds unless the version has its own (not empty); its format is that of
+    /// the config where none is named.
+    pub(super) async fn check_for(&self, config: &store::Config, schema: &str) -> Result<(Format, Bytes), ApiError> {
+        let schema = if schema.is_empty() { &config.schema } else { schema };
+        if self.format.is_empty() {
+            let known = Sent { format: config.format.clone(), ..self.clone() };
+            return known.check(&config.name, schema).await;
+        }
+        self.check(&config.name, schema).await
+    }
+
+    /// The format, of a content that is not too large.
+    fn detect(&self, config_name: &str) -> Result<Format, ApiError> {
         if self.content.len() > MAX_CONTENT_BYTES {
             return Err(content_too_large());
         }
-        let format = format::detect(&self.format, &self.media_type, config_name, &self.content)?;
-        let content = self.content.clone();
-        let work = move || {
-            format::check(format, &content, &Limits::default())?;
-            Ok::<_, ApiError>(Bytes::from(Sha256::digest(&content).to_vec()))
-        };
-        let sha256 = if self.content.len() <= CHECK_INLINE {
-            work()?
-        } else {
-            let task = tokio::task::spawn_blocking(work);
-            task.await.map_err(|e| ApiError::new(Code::Internal, format!("the check failed: {e}")))??
-        };
-        Ok((format, sha256))
+        format::detect(&self.format, &self.media_type, config_name, &self.content)
     }
+}
+
+/// Refuses a schema that does not compile; an empty one is none.
+pub(super) async fn check_schema(text: &str) -> Result<(), ApiError> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    let text = text.to_owned();
+    off_runtime(move || schema::check_schema(&text)).await
+}
+
+/// Runs what takes long elsewhere.
+pub(super) async fn off_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let task = tokio::task::spawn_blocking(work);
+    task.await.map_err(|e| ApiError::new(Code::Internal, format!("the check failed: {e}")))?
 }
 
 /// 413, with the bound.

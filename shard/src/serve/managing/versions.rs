@@ -9,7 +9,11 @@ use conflux_proto::{
 };
 use conflux_raft::View;
 
-use super::{PageAsked, Sent, config, content::content_too_large, seen::readable};
+use super::{
+    PageAsked, Sent,
+    content::{check_schema, content_too_large},
+    seen::{readable, visible},
+};
 use crate::{
     machine::limits::MAX_CONTENT_BYTES,
     query::{self, ShownVersion, TenantRow},
@@ -22,29 +26,30 @@ use crate::{
     shard::Shard,
 };
 
-/// Adds a version without releasing it. Its format is the config's where none is named.
+/// Adds a version without releasing it. Its format is the config's where none is named, and so is its schema (empty).
 pub async fn create_version(
     shard: &Arc<Shard>,
     call: &Call,
     id: ConfigId,
-    mut sent: Sent,
+    sent: Sent,
+    schema: String,
     conditions: Conditions,
 ) -> Result<v1::WriteResponse, ApiError> {
     if sent.content.len() > MAX_CONTENT_BYTES {
         return Err(content_too_large());
     }
-    if sent.format.is_empty() {
-        let leader = Demand::at(Level::Leader);
-        sent.format = config(shard, call, id, leader).await?.1.format;
-    }
-    let (format, sha256) = sent.check("").await?;
+    check_schema(&schema).await?;
+    let caller = call.clone();
+    let from = move |view: &View<'_>, row: &TenantRow| visible(view, row, &caller, id);
+    let config = read(shard, call, Demand::at(Level::Leader), Weight::Point, from).await?.1;
+    let (format, sha256) = sent.check_for(&config, &schema).await?;
     let op = Op::CreateVersion(log::CreateVersion {
         config_id: id.0,
         content: sent.content,
         sha256,
         description: sent.description,
         format: format.name().to_owned(),
-        ..Default::default()
+        schema,
     });
     write(shard, call, conditions, Target::Id(id, &[Action::Write]), op).await
 }

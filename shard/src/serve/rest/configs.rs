@@ -76,6 +76,8 @@ pub struct NewConfig {
     format: Option<String>,
     description: Option<String>,
     tags: Option<Vec<String>>,
+    /// A JSON Schema or, for flat formats, lines like `port: integer 1..65535`. Every version without one of its own is checked.
+    schema: Option<String>,
 }
 
 /// Create a config.
@@ -99,7 +101,9 @@ async fn create(State(shard): State<Arc<Shard>>, asked: Asked, body: Body) -> Re
         description: new.description.unwrap_or_default(),
     };
     let tags = new.tags.unwrap_or_default();
-    let made = managing::create_config(&shard, &asked.call, place, sent, with_content, tags, conditions).await?;
+    let schema = new.schema.unwrap_or_default();
+    let made =
+        managing::create_config(&shard, &asked.call, place, sent, with_content, tags, schema, conditions).await?;
     Ok(answer_created(&asked, &made))
 }
 

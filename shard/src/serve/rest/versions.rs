@@ -53,6 +53,8 @@ pub struct NewVersion {
     /// Else the config's.
     format: Option<String>,
     description: Option<String>,
+    /// Holds for this version in the place of the config's.
+    schema: Option<String>,
 }
 
 /// Add a version, without releasing it.
@@ -71,7 +73,8 @@ async fn create(State(shard): State<Arc<Shard>>, asked: Asked, body: Body) -> Re
         media_type: String::new(),
         description: new.description.unwrap_or_default(),
     };
-    let made = managing::create_version(&shard, &asked.call, id, sent, conditions).await?;
+    let schema = new.schema.unwrap_or_default();
+    let made = managing::create_version(&shard, &asked.call, id, sent, schema, conditions).await?;
     Ok(answer::written(&made, StatusCode::CREATED, None))
 }
 
