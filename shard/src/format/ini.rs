@@ -219,13 +219,16 @@ fn indent(raw: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Shown;
+
+    const WHOLE: Shown = Shown { values: 1_000, characters: 10_000 };
 
     fn parse(text: &str) -> Result<Value, SyntaxError> {
         Ini.parse(text, &Limits::default())
     }
 
     fn shown(text: &str) -> serde_json::Value {
-        parse(text).unwrap().to_json(&mut 1_000)
+        parse(text).unwrap().to_json(&mut WHOLE.clone())
     }
 
     #[test]

@@ -149,6 +149,9 @@ impl<'t> Lines<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Shown;
+
+    const WHOLE: Shown = Shown { values: 1_000, characters: 10_000 };
 
     fn parse(text: &str) -> Result<Value, SyntaxError> {
         KeyValue.parse(text, &Limits::default())
@@ -159,8 +162,8 @@ mod tests {
         let text = "# c\nA=1\r\nexport B = x y # c\nC=\"a\\n\\\"b\\\" $A \\x\"\nD='as $it \\n is'\nE=\nF=\"-----\nkey\n-----\" # c\nnet.ipv4.ip_forward = 1\nG=a#b\nH=#c";
         let expected = serde_json::json!({"A": "1", "B": "x y", "C": "a\n\"b\" $A \\x", "D": "as $it \\n is", "E": "",
             "F": "-----\nkey\n-----", "net.ipv4.ip_forward": "1", "G": "a#b", "H": ""});
-        assert_eq!(parse(text).unwrap().to_json(&mut 100), expected);
-        assert_eq!(parse("").unwrap().to_json(&mut 9), serde_json::json!({}));
+        assert_eq!(parse(text).unwrap().to_json(&mut WHOLE.clone()), expected);
+        assert_eq!(parse("").unwrap().to_json(&mut WHOLE.clone()), serde_json::json!({}));
     }
 
     // Whoever has a typo in a file must be told where it is.
@@ -183,7 +186,7 @@ mod tests {
     #[test]
     fn nothing_is_replaced() {
         let read = parse("A=$HOME ${PATH} $(id)\nB=\"$HOME\"\n").unwrap();
-        assert_eq!(read.to_json(&mut 9), serde_json::json!({"A": "$HOME ${PATH} $(id)", "B": "$HOME"}));
+        assert_eq!(read.to_json(&mut WHOLE.clone()), serde_json::json!({"A": "$HOME ${PATH} $(id)", "B": "$HOME"}));
     }
 
     // A schema violation tells where its value stands.

@@ -28,4 +28,4 @@ pub use detect::{Format, detect};
 pub use places::{Place, Wanted};
 pub use registry::{ConfigFormat, Shape, of, registered};
 pub use syntax::{Limits, Parsed, SyntaxError, check, parse, turn};
-pub use value::{Map, Value, push_step, shortened, steps};
+pub use value::{Map, Shown, Value, push_step, shortened, steps};

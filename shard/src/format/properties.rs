@@ -87,6 +87,9 @@ fn natural_line(text: &str, number: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Shown;
+
+    const WHOLE: Shown = Shown { values: 1_000, characters: 10_000 };
 
     fn parse(text: &str) -> Result<Value, SyntaxError> {
         Properties.parse(text, &Limits::default())
@@ -96,7 +99,7 @@ mod tests {
     fn names_and_values_are_those_of_java() {
         let text = "# C:\\users\n! c\na=1\nb : 2\nc 3\nd\\ e=x\\u00e4\\\n   y\nempty\na.b=ä\na=last\n";
         let expected = serde_json::json!({"a": "last", "b": "2", "c": "3", "d e": "xäy", "empty": "", "a.b": "ä"});
-        assert_eq!(parse(text).unwrap().to_json(&mut 100), expected);
+        assert_eq!(parse(text).unwrap().to_json(&mut WHOLE.clone()), expected);
     }
 
     // Whoever has a typo in a file must be told where it is.

@@ -63,37 +63,54 @@ impl Value {
         }
     }
 
-    /// As JSON, of which at most `budget` values and 100 characters of each text are made: for messages and answers.
-    pub fn to_json(&self, budget: &mut usize) -> serde_json::Value {
-        *budget = budget.saturating_sub(1);
+    /// As JSON, for messages and answers: as much as there is room for, and `..` for the rest.
+    pub fn to_json(&self, room: &mut Shown) -> serde_json::Value {
+        room.values = room.values.saturating_sub(1);
         match self {
             Value::Null => serde_json::Value::Null,
             Value::Bool(flag) => (*flag).into(),
             Value::Number(number) => serde_json::Value::Number(number.clone()),
-            Value::Text(text) => shortened(text, 100).into(),
+            Value::Text(text) => room.text(text).into(),
             Value::List(list) => {
                 let mut shown = Vec::new();
                 for inner in list {
-                    if *budget == 0 {
+                    if room.values == 0 {
                         shown.push("..".into());
                         break;
                     }
-                    shown.push(inner.to_json(budget));
+                    shown.push(inner.to_json(room));
                 }
                 shown.into()
             }
             Value::Map(map) => {
                 let mut shown = serde_json::Map::new();
                 for (name, inner) in map.iter() {
-                    if *budget == 0 {
+                    if room.values == 0 {
                         shown.insert("..".into(), serde_json::Value::Null);
                         break;
                     }
-                    shown.insert(shortened(name, 100), inner.to_json(budget));
+                    shown.insert(room.text(name), inner.to_json(room));
                 }
                 shown.into()
             }
         }
+    }
+}
+
+/// How much of values is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown {
+    /// So many values.
+    pub values: usize,
+    /// So many characters of texts and names.
+    pub characters: usize,
+}
+
+impl Shown {
+    fn text(&mut self, text: &str) -> String {
+        let shown = shortened(text, self.characters);
+        self.characters -= shown.chars().count().min(self.characters);
+        shown
     }
 }
 
@@ -161,6 +178,6 @@ mod tests {
     #[test]
     fn what_is_shown_is_bounded() {
         let long = Value::List(vec![Value::Text("y".repeat(10_000)); 1_000]);
-        assert!(long.to_json(&mut 10).to_string().len() < 2_000);
+        assert!(long.to_json(&mut Shown { values: 10, characters: 100 }).to_string().len() < 300);
     }
 }

@@ -9,7 +9,7 @@ use jsonschema::{
 };
 use serde_json::Number;
 
-use crate::format::{Map, Value};
+use crate::format::{Map, Shown, Value};
 
 /// What is left of the bounds of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,8 +23,8 @@ thread_local! {
     static LEFT: Cell<Left> = const { Cell::new(Left { steps: 0, errors: 0 }) };
 }
 
-/// Values that a message shows.
-const SHOWN: usize = 16;
+/// What a message shows of a value.
+const SHOWN: Shown = Shown { values: 16, characters: 200 };
 
 /// Runs a check with so many steps and errors. Answers whether they were enough.
 pub(super) fn bounded<T>(steps: usize, errors: usize, check: impl FnOnce() -> T) -> (T, bool) {
@@ -117,7 +117,7 @@ impl<'a> Node<'a, Model> for &'a Value {
         let mut left = LEFT.get();
         left.errors = left.errors.saturating_sub(1);
         LEFT.set(left);
-        Cow::Owned(self.to_json(&mut SHOWN.clone()))
+        Cow::Owned(self.to_json(&mut { SHOWN }))
     }
 
     fn identity(&self) -> Option<NodeIdentity> {

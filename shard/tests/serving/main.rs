@@ -6,6 +6,7 @@
 
 mod access;
 mod caller;
+mod contents;
 mod feed;
 mod fetch;
 mod group;

@@ -1,4 +1,4 @@
-//! How deep the block collections of a YAML text may be, found before libyaml sees it: it keeps an event for each of them in
+//! How deep the block collections of a YAML text may be, and how many aliases it has, found before libyaml sees it: it keeps an event for each of them in
 //! memory, so that 1 MiB of dashes would take a hundred.
 //!
 //! libyaml opens a block where a token stands deeper than the block around it, whatever the token: so each line's first word,
@@ -27,6 +27,19 @@ pub(super) fn too_deep(text: &[u8], max: usize) -> Option<usize> {
         start += line.len() + 1;
     }
     None
+}
+
+/// Where there is an alias beyond the first `max`; none: nowhere.
+pub(super) fn too_many_aliases(text: &[u8], max: usize) -> Option<usize> {
+    let begins = |i: &usize| {
+        let after = i
+            .checked_sub(1)
+            .is_none_or(|before| matches!(text[before], b' ' | b'\n' | b'\r' | b'\t' | b',' | b'[' | b'{' | b':'));
+        text[*i] == b'*'
+            && after
+            && text.get(i + 1).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    };
+    (0..text.len()).filter(begins).nth(max)
 }
 
 fn spaces(line: &[u8], from: usize) -> usize {

@@ -55,6 +55,9 @@ const ALIAS_NODES: usize = 1 << 16;
 /// Times that the text may be read over by aliases to long scalars.
 const ALIAS_BYTES: usize = 8;
 
+/// Aliases in a text: libyaml keeps each of them before the walk begins. In texts and comments they count too.
+const MAX_ALIASES: usize = 1 << 14;
+
 /// Open brackets with which libyaml is still quick. Above `Limits::max_depth`, which the walk checks exactly, since brackets
 /// in texts and comments count here too where they never close.
 const MAX_OPEN: usize = 256;
@@ -67,6 +70,9 @@ fn parse(text: &str, limits: &Limits) -> Result<Value, SyntaxError> {
     if let Some(offset) = block::too_deep(text.as_bytes(), MAX_OPEN) {
         let message = format!("more than {MAX_OPEN} blocks within one another");
         return Err(SyntaxError::at(text.as_bytes(), offset, message));
+    }
+    if let Some(offset) = block::too_many_aliases(text.as_bytes(), MAX_ALIASES) {
+        return Err(SyntaxError::at(text.as_bytes(), offset, format!("more than {MAX_ALIASES} aliases")));
     }
     let budget = Budget {
         max_depth: limits.max_depth,
@@ -287,6 +293,9 @@ impl<'de> Visitor<'de> for Scalar<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Shown;
+
+    const WHOLE: Shown = Shown { values: 1_000, characters: 10_000 };
 
     fn passes(text: &str) -> bool {
         parse(text, &Limits::default()).is_ok()
@@ -337,10 +346,11 @@ mod tests {
             maps += &format!("a{i}: &a{i} {{x: *a{0}, y: *a{0}, z: *a{0}}}\n", i - 1);
         }
         assert!(error(&maps).message.contains("aliases"));
-        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), vec!["*a"; 20_000].join(","));
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), vec!["*a"; 10_000].join(","));
         assert!(error(&long).message.contains("aliases"));
         let keys = format!("a: &a {}\n{}", "x".repeat(100_000), "- {*a : 1}\n".repeat(2_000));
         assert!(!passes(&keys));
+        assert!(error(&format!("a: &a x\nb: [{}]\n", vec!["*a"; 20_000].join(","))).message.contains("aliases"));
     }
 
     // An alias that is used as people use it is no bomb.
@@ -375,7 +385,7 @@ mod tests {
     // What a schema is asked of must be what an application reads.
     #[test]
     fn values_are_what_applications_read() {
-        let shown = |text: &str| value(text).to_json(&mut 100).to_string();
+        let shown = |text: &str| value(text).to_json(&mut WHOLE.clone()).to_string();
         assert_eq!(shown("a: 1\nb: [true, no, ~, 0x1f, 1.5, '1']\n"), r#"{"a":1,"b":[true,"no",null,31,1.5,"1"]}"#);
         assert_eq!(shown("1: a\ntrue: b\n"), r#"{"1":"a","true":"b"}"#);
         assert_eq!(shown("x: !Ref thing\ny: !!str 1\n"), r#"{"x":"thing","y":"1"}"#);
@@ -390,7 +400,7 @@ mod tests {
     fn merge_keys_are_merged() {
         let text = "b: &b {x: 1, y: 2}\nc: &c {y: 3, z: 4}\nd:\n  <<: [*b, *c]\n  x: 0\ne:\n  <<: text\n";
         let read = value(text);
-        let number = |pointer| read.at(pointer).map(|v| v.to_json(&mut 9).to_string()).unwrap_or_default();
+        let number = |pointer| read.at(pointer).map(|v| v.to_json(&mut WHOLE.clone()).to_string()).unwrap_or_default();
         assert_eq!((number("/d/x"), number("/d/y"), number("/d/z")), ("0".into(), "2".into(), "4".into()));
         assert_eq!(number("/d/<<"), "");
         assert_eq!(number("/e/<<"), "\"text\"");

@@ -52,7 +52,7 @@ impl Sent {
     }
 
     /// The format, of a content that is not too large.
-    fn detect(&self, config_name: &str) -> Result<Format, ApiError> {
+    pub(super) fn detect(&self, config_name: &str) -> Result<Format, ApiError> {
         if self.content.len() > MAX_CONTENT_BYTES {
             return Err(content_too_large());
         }

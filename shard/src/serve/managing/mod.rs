@@ -2,6 +2,7 @@
 
 mod archives;
 mod changesets;
+mod comparing;
 mod configs;
 mod content;
 mod environments;
@@ -18,6 +19,7 @@ use conflux_common::{
 };
 
 pub use archives::{Destination, Imported, Outcome, Selection, export, import};
+pub use comparing::{ComparedVersions, diff_versions, validate};
 pub use configs::{config, create_config, delete_config, list_configs, put_config};
 pub use content::{Sent, content_too_large};
 pub use environments::{Compared, Pair, Promoted, Promotion, Relation, Side, compare, promote, text_diff};

@@ -84,6 +84,13 @@ impl Asked {
         }
     }
 
+    /// A query parameter that is the number of a version, from 1; none where it is missing.
+    pub fn version(&mut self, name: &'static str) -> Result<Option<u64>, ApiError> {
+        let text = self.param(name);
+        let number = || text.parse().ok().filter(|n| *n > 0).ok_or_else(|| ApiError::invalid(name, "a number from 1"));
+        if text.is_empty() { Ok(None) } else { number().map(Some) }
+    }
+
     /// `consistency` and `min_revision`.
     pub fn demand(&mut self, default: Level) -> Result<Demand, ApiError> {
         Demand::parse(Some(&self.param("consistency")), Some(&self.param("min_revision")), default)

@@ -20,6 +20,7 @@
 
 mod archives;
 mod asked;
+mod comparing;
 mod configs;
 mod environments;
 mod fetch;
@@ -66,6 +67,7 @@ fn management() -> OpenApiRouter<Arc<Shard>> {
         .merge(configs::routes())
         .merge(versions::routes())
         .merge(releases::routes())
+        .merge(comparing::routes())
         .merge(usage::routes())
         .merge(environments::routes())
         .merge(archives::routes())
