@@ -30,8 +30,9 @@ pub const MAX_VIOLATIONS: usize = 100;
 /// Steps that a check may take: so many, and so many for each value. A step is one look at one value.
 const STEPS: usize = 1 << 20;
 const STEPS_EACH: usize = 256;
-/// Errors that a check may meet.
-const ERRORS: usize = 20_000;
+/// Errors that a check may meet; of a format that holds texts, where each number is one until it is read as such.
+const ERRORS: usize = 2_000;
+const ERRORS_OF_TEXTS: usize = 20_000;
 /// Rounds in which texts are read as what the schema asks for.
 const ROUNDS: usize = 8;
 /// Characters of a message.
@@ -106,11 +107,12 @@ impl Schema {
     pub fn check(&self, parsed: &Parsed<'_>) -> Vec<Violation> {
         let texts = matches!(shape(parsed.format), Shape::StructuredTexts | Shape::FlatTexts);
         let steps = STEPS + STEPS_EACH * count(&parsed.value);
-        let (mut found, enough) = instance::bounded(steps, ERRORS, || {
+        let errors = if texts { ERRORS_OF_TEXTS } else { ERRORS };
+        let (mut found, enough) = instance::bounded(steps, errors, || {
             if texts { self.read_and_check(parsed.value.clone()) } else { self.violations(&parsed.value) }
         });
         if !enough {
-            let message = "the check takes too many steps, or finds too many errors: simplify the schema";
+            let message = "the check was ended: it takes too many steps, or there are too many errors; perhaps the schema is too much";
             found.insert(0, Violation { path: String::new(), place: Place::default(), message: message.into() });
         }
         locate(parsed, found)

@@ -1,12 +1,15 @@
-//! How deep the block collections of a YAML text may be, and how many aliases it has, found before libyaml sees it: it keeps an event for each of them in
-//! memory, so that 1 MiB of dashes would take a hundred.
+//! How deep the block collections of a YAML text may be, and how many aliases it has, found before libyaml sees it: it keeps
+//! an event for each of them in memory, so that 1 MiB of dashes would take a hundred.
 //!
 //! libyaml opens a block where a token stands deeper than the block around it, whatever the token: so each line's first word,
 //! and each word behind a `-`, `?` or `:` that stands alone, may open one. What is found is therefore never less than half of the true
 //! depth (a list may stand at the depth of its name). Texts of several lines count like blocks: nobody indents those 256 times.
 
+use super::flow::with_plain_breaks;
+
 /// Where the depth first exceeds `max`; none: nowhere.
 pub(super) fn too_deep(text: &[u8], max: usize) -> Option<usize> {
+    let text = &*with_plain_breaks(text);
     let mut open: Vec<usize> = Vec::new();
     let mut start = 0;
     for line in text.split(|b| *b == b'\n' || *b == b'\r') {
@@ -63,6 +66,9 @@ mod tests {
         assert!(refused(&"- ".repeat(65)));
         assert!(refused(&"? ".repeat(65)));
         assert!(!refused(&("-".repeat(100) + "\n")));
-        assert!(refused(&nested(65).replace('\n', "\r")));
+        for break_ in ["\r", "\u{85}", "\u{2028}"] {
+            let deep: String = (0..65).map(|i| format!("{}a:{break_}", " ".repeat(i))).collect();
+            assert!(refused(&deep), "{break_:?}");
+        }
     }
 }

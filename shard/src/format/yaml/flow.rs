@@ -19,7 +19,7 @@ pub(super) fn too_deep(text: &[u8], max: usize) -> Option<usize> {
 }
 
 /// The text with every line break that YAML 1.1 knows as `\n`, each place where it was: NEL, LS and PS end a comment too.
-fn with_plain_breaks(text: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn with_plain_breaks(text: &[u8]) -> Cow<'_, [u8]> {
     let length = |rest: &[u8]| match rest {
         [0xc2, 0x85, ..] => 2,
         [0xe2, 0x80, 0xa8 | 0xa9, ..] => 3,
