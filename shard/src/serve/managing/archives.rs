@@ -217,7 +217,7 @@ fn wanted(archive: Archive, to: &Destination) -> Result<Vec<Asked>, ApiError> {
 /// Syntax, schema and bounds, with the config's place in the error.
 async fn check(asked: &Asked, content: &Bytes) -> Result<(), ApiError> {
     let sent = Sent { content: content.clone(), format: asked.entry.format.clone(), ..Default::default() };
-    let checked = sent.check(&asked.entry.name).await;
+    let checked = sent.check(&asked.entry.name, &asked.entry.schema).await;
     checked.map(drop).map_err(|e| ApiError { message: format!("{}: {}", asked.entry.place(), e.message), ..e })
 }
 
