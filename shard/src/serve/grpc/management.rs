@@ -16,7 +16,7 @@ use crate::{
     serve::{
         call::Call,
         conditions::{Conditions, Demand, Level},
-        managing::{self, PageAsked, Place, Sent},
+        managing::{self, Creation, PageAsked, Place, Sent},
     },
     shard::Shard,
 };
@@ -86,8 +86,13 @@ impl ManagementService for Management {
                 description: body.description,
             };
             let with_content = !sent.content.is_empty();
-            managing::create_config(&self.shard, &call, place, sent, with_content, body.tags, body.schema, conditions?)
-                .await
+            managing::create_config(
+                &self.shard,
+                &call,
+                Creation { place, sent, with_content, tags: body.tags, schema: body.schema },
+                conditions?,
+            )
+            .await
         };
         answer(&call, outcome.await)
     }

@@ -78,17 +78,29 @@ async fn schema_of(shard: &Arc<Shard>, call: &Call, place: &Place) -> Result<Str
     Ok(read(shard, call, Demand::at(Level::Leader), Weight::Point, from).await?.1)
 }
 
+/// A config to be made.
+#[derive(Debug, Clone)]
+pub struct Creation {
+    /// Where.
+    pub place: Place,
+    /// Its format and description, and perhaps its first version.
+    pub sent: Sent,
+    /// Whether a content was sent.
+    pub with_content: bool,
+    /// For finding it.
+    pub tags: Vec<String>,
+    /// What every version must be that has no schema of its own; empty: none.
+    pub schema: String,
+}
+
 /// Creates a config, with its first version where a content is sent. Nothing is released by it.
 pub async fn create_config(
     shard: &Arc<Shard>,
     call: &Call,
-    place: Place,
-    sent: Sent,
-    with_content: bool,
-    tags: Vec<String>,
-    schema: String,
+    asked: Creation,
     conditions: Conditions,
 ) -> Result<v1::WriteResponse, ApiError> {
+    let Creation { place, sent, with_content, tags, schema } = asked;
     place.require(call, &[Action::Write])?;
     check_schema(&schema).await?;
     let (format, sha256) = match with_content {

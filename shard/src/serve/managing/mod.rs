@@ -20,7 +20,7 @@ use conflux_common::{
 
 pub use archives::{Destination, Imported, Outcome, Selection, export, import};
 pub use comparing::{ComparedVersions, diff_versions, validate};
-pub use configs::{config, create_config, delete_config, list_configs, put_config};
+pub use configs::{Creation, config, create_config, delete_config, list_configs, put_config};
 pub use content::{Sent, content_too_large};
 pub use environments::{Compared, Pair, Promoted, Promotion, Relation, Side, compare, promote, text_diff};
 pub use releases::{releases, set_releases};

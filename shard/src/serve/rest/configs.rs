@@ -22,7 +22,7 @@ use crate::{
         answer,
         body::{self, collect},
         conditions::{Conditions, Level},
-        managing::{self, Place, Sent},
+        managing::{self, Creation, Place, Sent},
     },
     shard::Shard,
 };
@@ -101,9 +101,8 @@ async fn create(State(shard): State<Arc<Shard>>, asked: Asked, body: Body) -> Re
         description: new.description.unwrap_or_default(),
     };
     let tags = new.tags.unwrap_or_default();
-    let schema = new.schema.unwrap_or_default();
-    let made =
-        managing::create_config(&shard, &asked.call, place, sent, with_content, tags, schema, conditions).await?;
+    let creation = Creation { place, sent, with_content, tags, schema: new.schema.unwrap_or_default() };
+    let made = managing::create_config(&shard, &asked.call, creation, conditions).await?;
     Ok(answer_created(&asked, &made))
 }
 
