@@ -1,5 +1,7 @@
 //! The modules of `conflux-shard` that the targets call, and what each target must see.
 
+#[path = "../../src/archive/mod.rs"]
+pub mod archive;
 #[path = "../../src/diff/mod.rs"]
 pub mod diff;
 #[path = "../../src/format/mod.rs"]

@@ -283,12 +283,3 @@ fn sources(view: &View<'_>, row: &TenantRow, call: &Call, asked: &Promoted) -> R
     });
     named.collect()
 }
-
-/// A unified diff of two texts, bounded in time: beyond that it is coarser, never wrong.
-pub fn text_diff(old: &str, new: &str) -> String {
-    let diff = similar::TextDiff::configure().timeout(DIFF_WITHIN).diff_lines(old, new);
-    diff.unified_diff().context_radius(3).to_string()
-}
-
-/// One diff has so long.
-const DIFF_WITHIN: std::time::Duration = std::time::Duration::from_millis(200);

@@ -22,7 +22,7 @@ pub use archives::{Destination, Imported, Outcome, Selection, export, import};
 pub use comparing::{ComparedVersions, diff_versions, validate};
 pub use configs::{Creation, config, create_config, delete_config, list_configs, put_config};
 pub use content::{Sent, content_too_large};
-pub use environments::{Compared, Pair, Promoted, Promotion, Relation, Side, compare, promote, text_diff};
+pub use environments::{Compared, Pair, Promoted, Promotion, Relation, Side, compare, promote};
 pub use releases::{releases, set_releases};
 pub use usage::{Proposed, UsedConfig, impact, impact_of, unused, usage};
 pub use versions::{create_version, list_versions, version};

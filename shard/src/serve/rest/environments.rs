@@ -47,7 +47,7 @@ pub struct ComparedConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<ComparedSide>,
     /// From `to` as it is to `to` as a promotion would make it, as a unified diff. Absent where nothing differs, where the
-    /// contents are no text, and beyond 8 MiB of contents in one answer.
+    /// contents are no text, and beyond 8 MiB of contents in one answer; at most 256 KiB of each.
     #[serde(skip_serializing_if = "Option::is_none")]
     diff: Option<String>,
 }
@@ -117,7 +117,7 @@ fn diff_of(compared: &Compared) -> Option<String> {
         Some(side) if !side.released => String::new(),
         Some(side) => text(side)?,
     };
-    Some(managing::text_diff(&old, &new))
+    Some(crate::diff::text(("as it is", &old), ("promoted", &new)).text)
 }
 
 /// Compare two environments of an application.
