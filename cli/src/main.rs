@@ -27,7 +27,8 @@ use crate::{
         archives::{self, ExportArgs, ImportArgs},
         environments::{self, CompareArgs, PromoteArgs},
     },
-    command::{profile::ProfileCommand, tenant::TenantCommand},
+    command::{audit::AuditCommand, profile::ProfileCommand, tenant::TenantCommand},
+    command::{scope::AppCommand, scope::EnvCommand},
     failure::{EXIT_CODES, Failure},
     output::Output,
     profile::Connection,
@@ -100,6 +101,12 @@ enum Command {
     Apply(CalledWith<apply::ApplyArgs>),
     /// Several changes, all or nothing
     Changeset(Called<ChangesetCommand>),
+    /// Applications of a tenant
+    App(Called<AppCommand>),
+    /// Environments of an application
+    Env(Called<EnvCommand>),
+    /// Who changed what
+    Audit(Called<AuditCommand>),
     /// Tenants (for operators)
     Tenant(Called<TenantCommand>),
     /// API keys (for operators)
@@ -196,6 +203,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Import(c) => runtime()?.block_on(archives::import(c.args, &session(c.connection))),
         Command::Apply(c) => runtime()?.block_on(apply::run(c.args, session(c.connection))),
         Command::Changeset(c) => runtime()?.block_on(command::changeset::run(c.command, session(c.connection))),
+        Command::App(c) => runtime()?.block_on(command::scope::app(c.command, session(c.connection))),
+        Command::Env(c) => runtime()?.block_on(command::scope::env(c.command, session(c.connection))),
+        Command::Audit(c) => runtime()?.block_on(command::audit::run(c.command, session(c.connection))),
         Command::Tenant(c) => runtime()?.block_on(command::tenant::run(c.command, session(c.connection))),
         Command::Key(c) => runtime()?.block_on(command::key::run(c.command, session(c.connection))),
         Command::Role(c) => runtime()?.block_on(command::role::run(c.command, session(c.connection))),

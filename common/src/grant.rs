@@ -132,6 +132,14 @@ impl ResourcePattern {
     }
 }
 
+impl ResourcePattern {
+    /// Whether something in this application (and environment, if one is given) may be covered.
+    pub fn reaches(&self, app: &str, env: Option<&str>) -> bool {
+        let matches = |pattern: &str, text: &str| wildcard(pattern.as_bytes(), text.as_bytes());
+        matches(&self.0[0], app) && env.is_none_or(|env| matches(&self.0[1], env))
+    }
+}
+
 /// Greedy matching with one step back: linear for one `*`, bounded by [`ResourcePattern`]'s limits for more.
 fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
@@ -190,6 +198,11 @@ impl Principal {
     pub fn may(&self, action: Action, resource: Resource<'_>) -> bool {
         self.grants.iter().any(|g| g.action == action && g.pattern.covers(resource))
     }
+
+    /// Whether it may do this with anything that is, or could be, in this application (and environment).
+    pub fn may_within(&self, action: Action, app: &str, env: Option<&str>) -> bool {
+        self.grants.iter().any(|g| g.action == action && g.pattern.reaches(app, env))
+    }
 }
 
 #[cfg(test)]
@@ -217,6 +230,13 @@ mod tests {
         assert!("a/b".parse::<ResourcePattern>().is_err());
         assert!("a/b/c/d".parse::<ResourcePattern>().is_err());
         assert!("a//c".parse::<ResourcePattern>().is_err());
+    }
+
+    #[test]
+    fn an_application_is_reached_through_any_part_of_it() {
+        let narrow = pattern("shop*/prod/db-*");
+        assert!(narrow.reaches("shop", None) && narrow.reaches("shop-2", Some("prod")));
+        assert!(!narrow.reaches("bank", None) && !narrow.reaches("shop", Some("dev")));
     }
 
     fn naive(pattern: &[u8], text: &[u8]) -> bool {

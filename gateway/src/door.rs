@@ -31,6 +31,7 @@ use crate::{
     listener::Service,
     operator::Operator,
     placement::Lookup,
+    refused::AuditSink,
     respond::{Style, refuse},
     routes::TenantRoute,
     self_service::{self, SelfService},
@@ -65,6 +66,8 @@ pub struct Door {
     pub limits: Limits,
     /// Whether the mirror is complete.
     pub ready: Readiness,
+    /// Who is told of refused attempts.
+    pub refusals: Option<Arc<dyn AuditSink>>,
 }
 
 #[async_trait]
@@ -80,6 +83,7 @@ impl Service for Door {
                 refuse(&error, style, &access.request_id)
             }
         };
+        access.tell(self.refusals.as_deref(), &answer);
         access.finish(answer, started)
     }
 }
@@ -98,6 +102,11 @@ impl Door {
         // What is asked for. Unknown gRPC methods end here: they must never fall through to something else.
         let call = classify(request.method(), &target, style)?;
         access.template = call.as_ref().map_or("unknown", |c| c.template);
+        access.path = target.path.clone();
+        access.write = call.as_ref().is_some_and(|c| match c.kind {
+            Kind::Operator => !matches!(*request.method(), Method::GET | Method::HEAD),
+            kind => kind == Kind::Write,
+        });
         // Load balancers have no credentials.
         match call.as_ref().map(|c| c.kind) {
             Some(Kind::Live) => return Ok(self.probe(true)),

@@ -18,6 +18,7 @@ pub mod mirror;
 pub mod openapi;
 pub mod operator;
 pub mod placement;
+pub mod refused;
 pub mod respond;
 pub mod routes;
 pub mod run;

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::{
     canonical::{Target, canonical},
     lanes::unary::{Destination, Level, Outgoing, Unary},
+    refused::{Answered, AuditSink},
     respond::{Style, refuse},
     routes::{Group, Routes},
     session_adapter::Answer,
@@ -127,12 +128,32 @@ fn json(value: &serde_json::Value) -> Response<Body> {
 pub struct OperatorPort {
     operator: Arc<Operator>,
     max_body: usize,
+    refusals: Option<Arc<dyn AuditSink>>,
 }
 
 impl OperatorPort {
-    /// Bodies of at most so many bytes.
-    pub fn new(operator: Arc<Operator>, max_body: usize) -> Self {
-        Self { operator, max_body }
+    /// Bodies of at most so many bytes; `refusals` is told of refused attempts.
+    pub fn new(operator: Arc<Operator>, max_body: usize, refusals: Option<Arc<dyn AuditSink>>) -> Self {
+        Self { operator, max_body, refusals }
+    }
+
+    /// Tells of a refused attempt.
+    fn tell(&self, asked: &Asked, request_id: &str, response: &Response<Body>, code: Option<Code>) {
+        let Some(sink) = &self.refusals else { return };
+        let answered = Answered {
+            request_id,
+            principal: &asked.principal,
+            tenant: "",
+            method: &asked.method,
+            path: &asked.path,
+            write: !matches!(asked.method, Method::GET | Method::HEAD),
+            status: response.status(),
+            code: code.or_else(|| response.extensions().get::<Code>().copied()),
+            client: None,
+        };
+        if let Some(attempt) = answered.refused() {
+            sink.record(attempt);
+        }
     }
 
     /// Everything goes through one function.
@@ -143,15 +164,35 @@ impl OperatorPort {
 
 async fn answer(State(port): State<OperatorPort>, request: Request) -> Response<Body> {
     let request_id = strip::request_id(request.headers());
-    let answer = match port.admit(request, &request_id).await {
-        Ok(response) => Answer::Response(response),
-        Err(error) => refuse(&error, Style::Rest, &request_id),
+    let asked = Asked::of(&request);
+    let (answer, code) = match port.admit(request, &request_id).await {
+        Ok(response) => (Answer::Response(response), None),
+        Err(error) => (refuse(&error, Style::Rest, &request_id), Some(error.code)),
     };
     let Answer::Response(mut response) = answer else { return Response::new(Body::empty()) };
+    port.tell(&asked, &request_id, &response, code);
     if let Ok(id) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(headers::REQUEST_ID, id);
     }
     response
+}
+
+/// What a record of a refused attempt says of the request.
+struct Asked {
+    principal: String,
+    method: Method,
+    path: String,
+}
+
+impl Asked {
+    fn of(request: &Request) -> Self {
+        let peer = request.extensions().get::<PeerId>();
+        Self {
+            principal: peer.map(|peer| format!("operator:{}", peer.member)).unwrap_or_default(),
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+        }
+    }
 }
 
 impl OperatorPort {

@@ -24,6 +24,7 @@ use crate::{
     mirror::Mirror,
     operator::{Operator, OperatorPort},
     placement::Lookup,
+    refused::{AuditSink, JsonLines},
     routes::{Group, Member, Routes},
     self_service::SelfService,
     settings::GatewaySettings,
@@ -69,6 +70,9 @@ pub enum RunError {
     /// How tokens are checked.
     #[error("jwt: {0}")]
     Jwt(String),
+    /// Where refused attempts are written.
+    #[error("refused.file: {0}")]
+    Refused(std::io::Error),
 }
 
 /// Runs a gateway until `shutdown` resolves, then drains: readiness off, no new connections, GOAWAY, what is in flight
@@ -109,8 +113,9 @@ pub async fn run(
     ports.spawn(listener::serve(clients, client_tls, parts.limits, parts.door.clone(), stopping.clone()));
     if let Some(operator) = &settings.operator {
         let socket = serve::listen(operator.listen).await?;
+        let refusals = parts.door.refusals.clone();
         // Also where an admin key alone does (then the door takes it): the certificate is the first credential there is.
-        ports.spawn(operator_port(socket, tls, &settings, parts.operator, ended(stopping.clone())));
+        ports.spawn(operator_port(socket, tls, &settings, parts.operator, refusals, ended(stopping.clone())));
     }
     tracing::info!(listen = %settings.listen, member = %settings.member, "the gateway is up");
 
@@ -176,6 +181,8 @@ impl Parts {
             draining: draining.clone(),
         };
         let watches = watch::Lane::with_settings(handles, settings.watch.clone());
+        let refusals = settings.refused.clone().map(JsonLines::open).transpose().map_err(RunError::Refused)?;
+        let refusals = refusals.map(|sink| Arc::new(sink) as Arc<dyn AuditSink>);
         let by_key_alone = settings.operator.as_ref().is_some_and(|o| o.allow_admin_key);
         let tokens = settings.jwt.clone().map(Jwks::new).transpose().map_err(RunError::Jwt)?;
         let ready = Readiness::default();
@@ -194,6 +201,7 @@ impl Parts {
             budget: Budget::new(settings.limits.bodies_bytes),
             limits: settings.limits.clone(),
             ready: ready.clone(),
+            refusals: refusals.clone(),
         });
         let mirror = Mirror::new(routes, directory, upstream, placement, ready);
         Ok(Self { door, mirror, reporter, operator, tokens, limits: listener_limits(settings), draining })
@@ -224,10 +232,11 @@ pub(crate) fn operator_port(
     tls: TlsContext,
     settings: &GatewaySettings,
     operator: Arc<Operator>,
+    refusals: Option<Arc<dyn AuditSink>>,
     ended: impl Future<Output = ()> + Send + 'static,
 ) -> impl Future<Output = ()> + Send + 'static {
     let admission = Admission { cluster: settings.cluster.clone(), allowed: vec![Peers::Role(Role::Operator)] };
-    let port = OperatorPort::new(operator, settings.limits.rest_body_bytes);
+    let port = OperatorPort::new(operator, settings.limits.rest_body_bytes, refusals);
     async move { serve::serve(socket, tls, admission, serve::ServeLimits::default(), port.router(), ended).await }
 }
 

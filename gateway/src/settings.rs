@@ -32,6 +32,9 @@ pub struct GatewaySettings {
     /// Tokens of an identity provider; absent: API keys only.
     #[serde(default)]
     pub jwt: Option<JwtSettings>,
+    /// Where refused attempts are written; absent: nowhere but in the log.
+    #[serde(default)]
+    pub refused: Option<crate::refused::Settings>,
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,
@@ -187,6 +190,9 @@ impl Validate for GatewaySettings {
         problems.within("limits", |problems| self.limits.validate(problems));
         problems.require((1..=3_600).contains(&self.use_report_s), "use_report_s", "1 to 3600");
         problems.within("watch", |problems| self.watch.validate(problems));
+        if let Some(refused) = &self.refused {
+            problems.within("refused", |problems| refused.validate(problems));
+        }
         if let Some(jwt) = &self.jwt {
             problems.within("jwt", |problems| jwt.validate(problems));
         }

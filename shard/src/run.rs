@@ -15,7 +15,12 @@ use crate::{
     feed::Hub,
     machine::Machine,
     ownership::{InvalidAddress, Ownership, Placement},
-    report, serve as service,
+    report,
+    retention::{
+        archive::{Archive, ObjectArchive},
+        pruning,
+    },
+    serve as service,
     settings::ShardSettings,
     shard::{Node, Shard},
     upkeep, usage,
@@ -59,6 +64,8 @@ pub async fn run(settings: ShardSettings, shutdown: impl Future<Output = ()> + S
     let tls = TlsContext::load(member.tls.clone())?;
     member.check_certificate(&tls.own_id(), Role::Shard).map_err(RunError::Settings)?;
     let placement = Placement::new(&settings.placement, &tls)?;
+    let archive = settings.archive.as_ref().map(ObjectArchive::open).transpose().map_err(RunError::Settings)?;
+    let archive = archive.map(|archive| Arc::new(archive) as Arc<dyn Archive>);
     let (ready, stopping) = (Readiness::default(), CancellationToken::new());
     let _stop_all = stopping.clone().drop_guard();
     // Both ports first: a process that cannot have them must not take part in consensus.
@@ -80,9 +87,10 @@ pub async fn run(settings: ShardSettings, shutdown: impl Future<Output = ()> + S
     let router = service::router(shard.clone());
     let serving = tokio::spawn(serve(port, tls, admission, limits, router, stopping.clone().cancelled_owned()));
     let reports = report::run(member.group.clone(), settings.weight, placement, node.status(), stopping.clone());
-    let tasks: [JoinHandle<()>; 4] = [
+    let tasks: [JoinHandle<()>; 5] = [
         tokio::spawn(reports),
         tokio::spawn(usage::run(shard.clone())),
+        tokio::spawn(pruning::run(shard.clone(), archive)),
         tokio::spawn(upkeep::run(shard)),
         tokio::spawn(watch_readiness(node.clone(), ready.clone(), stopping.clone())),
     ];

@@ -3,6 +3,8 @@
 use conflux_common::settings::{MemberSettings, PlacementAddress, Problems, Validate};
 use serde::{Deserialize, Serialize};
 
+use crate::retention::archive::ArchiveSettings;
+
 /// The TOML file of `conflux shard`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -13,6 +15,9 @@ pub struct ShardSettings {
     pub weight: u32,
     /// This process: ports, certificate, data directory, group.
     pub member: MemberSettings,
+    /// Where versions go that retention gives up; absent: nowhere.
+    #[serde(default)]
+    pub archive: Option<ArchiveSettings>,
     /// The members of placement, any of which is asked.
     pub placement: Vec<PlacementAddress>,
 }
@@ -29,6 +34,9 @@ impl Validate for ShardSettings {
             let own = self.member.group.as_str() == "placement";
             problems.require(!own, "group", "`placement` is the name of placement's own group");
         });
+        if let Some(archive) = &self.archive {
+            problems.within("archive", |problems| archive.validate(problems));
+        }
         problems.require(!self.placement.is_empty(), "placement", "name at least one member, each a [[placement]]");
         problems.within("placement", |problems| self.placement.validate(problems));
     }
@@ -80,6 +88,7 @@ mod tests {
         settings.weight = 0;
         settings.placement.clear();
         settings.member.data_dir = "relative".into();
-        assert_eq!(paths(&settings), ["weight", "member.data_dir", "placement"]);
+        settings.archive = Some(ArchiveSettings::default());
+        assert_eq!(paths(&settings), ["weight", "member.data_dir", "archive.directory", "placement"]);
     }
 }

@@ -1,6 +1,7 @@
 //! The commands of users and operators: each is a call or two of the public API.
 
 pub mod archives;
+pub mod audit;
 pub mod changeset;
 pub mod cluster;
 pub mod completion;
@@ -14,6 +15,7 @@ pub mod profile;
 pub mod publish;
 pub mod release;
 pub mod role;
+pub mod scope;
 pub mod tenant;
 pub mod update;
 pub mod usage;

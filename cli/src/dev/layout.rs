@@ -79,6 +79,11 @@ impl Layout {
         self.member(member).join(format!("{}.log", member.name))
     }
 
+    /// What a gateway has refused.
+    pub fn refused(&self, member: &Member) -> PathBuf {
+        self.member(member).join("refused.jsonl")
+    }
+
     /// Gateways hold nothing.
     pub fn has_data(member: &Member) -> bool {
         member.role != Role::Gateway

@@ -149,6 +149,7 @@ fn gateway(layout: &Layout, plan: &Plan, members: &[Member], member: &Member) ->
         "placement": placement(members)?,
         // Everything here is on loopback, and whoever can read the data directory has the key.
         "operator": {"listen": address(member.ports.inner), "allow_admin_key": true},
+        "refused": {"file": layout.refused(member)},
         "log": log(),
     }))?)
 }

@@ -5,7 +5,10 @@ use std::time::Instant;
 use conflux_common::{error::Code, headers};
 use http::{HeaderValue, Method, Request, StatusCode};
 
-use crate::session_adapter::{Answer, ClientAddress, RequestBody};
+use crate::{
+    refused::{Answered, AuditSink},
+    session_adapter::{Answer, ClientAddress, RequestBody},
+};
 
 /// What is known of a request by now.
 pub(super) struct Access {
@@ -14,6 +17,10 @@ pub(super) struct Access {
     pub(super) tenant: String,
     pub(super) template: &'static str,
     pub(super) code: Option<Code>,
+    /// The canonical path; empty: there is none.
+    pub(super) path: String,
+    /// Whether it would change something.
+    pub(super) write: bool,
     method: Method,
     pub(super) client: Option<std::net::SocketAddr>,
 }
@@ -26,8 +33,30 @@ impl Access {
             tenant: String::new(),
             template: "unread",
             code: None,
+            path: String::new(),
+            write: false,
             method: request.method().clone(),
             client: request.extensions().get::<ClientAddress>().map(|a| a.0),
+        }
+    }
+
+    /// Tells of the request if it was refused.
+    pub(super) fn tell(&self, sink: Option<&dyn AuditSink>, answer: &Answer) {
+        let (Some(sink), Answer::Response(response)) = (sink, answer) else { return };
+        let answered = Answered {
+            request_id: &self.request_id,
+            principal: &self.principal,
+            tenant: &self.tenant,
+            method: &self.method,
+            path: &self.path,
+            write: self.write,
+            status: response.status(),
+            // The gateway's own refusal, or the one that a shard has answered.
+            code: self.code.or_else(|| response.extensions().get::<Code>().copied()),
+            client: self.client,
+        };
+        if let Some(attempt) = answered.refused() {
+            sink.record(attempt);
         }
     }
 

@@ -8,7 +8,7 @@ use conflux_raft::{FatalError, Read, Tx};
 use super::{
     after,
     keys::{Family, Key},
-    read, scan, write,
+    parse, read, scan, write,
 };
 
 /// The config with this id.
@@ -55,6 +55,15 @@ pub fn put(tx: &mut Tx<'_>, tenant: u64, row: &store::Config, new: bool) {
 pub fn delete(tx: &mut Tx<'_>, tenant: u64, row: &store::Config) {
     tx.delete(&Key::Config { tenant, config: row.id }.encode());
     tx.delete(&Key::ConfigName { tenant, app: &row.app, env: &row.env, name: &row.name }.encode());
+}
+
+/// Visits the tenant's configs by id.
+pub fn each(
+    rows: &dyn Read,
+    tenant: u64,
+    mut visit: impl FnMut(store::Config) -> Result<ControlFlow<()>, FatalError>,
+) -> Result<(), FatalError> {
+    scan(rows, Family::Config.tenant_range(tenant), true, |key, value| visit(parse(&key, value)?))
 }
 
 /// Where a listing goes on: behind this name.

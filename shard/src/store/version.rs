@@ -22,6 +22,18 @@ pub fn delete(tx: &mut Tx<'_>, tenant: u64, config: u64, number: u64) {
     tx.delete(&Key::Version { tenant, config, number }.encode());
 }
 
+/// Visits the config's versions, oldest first.
+pub fn each(
+    rows: &dyn Read,
+    tenant: u64,
+    config: u64,
+    mut visit: impl FnMut(store::Version) -> Result<ControlFlow<()>, FatalError>,
+) -> Result<(), FatalError> {
+    let from = Key::Version { tenant, config, number: 0 }.encode();
+    let to = after(Key::Version { tenant, config, number: u64::MAX }.encode());
+    scan(rows, (from, to), true, |key, value| visit(parse(&key, value)?))
+}
+
 /// Visits the config's versions below `before` (0: all), newest first.
 pub fn each_back(
     rows: &dyn Read,

@@ -14,4 +14,5 @@ mod grpc;
 mod member;
 mod ownership;
 mod placement;
+mod tenancy;
 mod write;

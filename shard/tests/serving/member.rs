@@ -7,7 +7,7 @@ use conflux_common::{
     tls::{Admission, Peers, Role},
 };
 use conflux_proto::internal::{GroupRecord, TenantState};
-use conflux_shard::{RunError, ShardSettings, run};
+use conflux_shard::{RunError, ShardSettings, retention::archive::ArchiveSettings, run};
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
 
@@ -59,6 +59,7 @@ impl Member {
                 raft: RaftTuning::default(),
                 log: LogSettings::default(),
             },
+            archive: Some(ArchiveSettings { directory: Some(dir.path().join("archive")), s3: None }),
             placement: vec![PlacementAddress {
                 member: "placement-1".parse().unwrap(),
                 address: placement.address.to_string(),
@@ -99,6 +100,11 @@ impl Member {
         let member = Self::start_group(members).await;
         member.placement.set(1, "acme", 1, TenantState::Stable);
         member
+    }
+
+    /// Where versions are archived.
+    pub fn archive(&self) -> std::path::PathBuf {
+        self.settings[0].archive.as_ref().and_then(|a| a.directory.clone()).unwrap()
     }
 
     /// Who leads, as it told placement; not `but`.

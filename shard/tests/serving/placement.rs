@@ -50,6 +50,15 @@ impl Placement {
         self.set_on("shard-a", id, name, epoch, state);
     }
 
+    /// Sets a tenant's record, active at epoch 1, with these quotas.
+    pub fn set_quotas(&self, id: u64, name: &str, quotas: conflux_proto::v1::Quotas) {
+        self.set(id, name, 1, TenantState::Stable);
+        let mut tenants = self.shared.tenants.lock();
+        let record = tenants.get_mut(&id).unwrap();
+        record.quotas = Some(quotas);
+        record.settings_seq += 1;
+    }
+
     pub fn set_on(&self, shard: &str, id: u64, name: &str, epoch: u64, state: TenantState) {
         let mut record =
             TenantRecord { id, name: name.into(), incarnation: 1, shard: shard.into(), epoch, ..Default::default() };

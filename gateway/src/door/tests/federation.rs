@@ -227,7 +227,8 @@ impl Federation {
             let listener = serve::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
             operators = Some(listener.local_addr().unwrap());
             let tls = conflux_common::tls::TlsContext::load(settings.tls.clone()).unwrap();
-            let serving = crate::run::operator_port(listener, tls, &settings, parts.operator, std::future::pending());
+            let serving =
+                crate::run::operator_port(listener, tls, &settings, parts.operator, None, std::future::pending());
             self.tasks.spawn(serving);
         }
         while !door.ready.get() {

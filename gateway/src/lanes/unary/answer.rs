@@ -113,6 +113,11 @@ impl Answered {
 
     /// As the client gets it.
     pub fn into_response(mut self) -> Response<Body> {
+        // For the record of refused attempts: the body is not looked at again.
+        if !self.parts.status.is_success() || self.text("grpc-status").is_some_and(|s| s != "0") {
+            let code = self.error().map(|info| info.code);
+            code.map(|code| self.parts.extensions.insert(code));
+        }
         keep_public(&mut self.parts.headers);
         if let Some(trailers) = &mut self.trailers {
             keep_public(trailers);

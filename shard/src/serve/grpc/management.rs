@@ -89,7 +89,7 @@ impl ManagementService for Management {
             managing::create_config(
                 &self.shard,
                 &call,
-                Creation { place, sent, with_content, tags: body.tags, schema: body.schema },
+                Creation { place, sent, with_content, tags: body.tags, schema: body.schema, retention: None },
                 conditions?,
             )
             .await

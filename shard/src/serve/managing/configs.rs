@@ -91,6 +91,8 @@ pub struct Creation {
     pub tags: Vec<String>,
     /// What every version must be that has no schema of its own; empty: none.
     pub schema: String,
+    /// What of its old versions is kept.
+    pub retention: Option<v1::Retention>,
 }
 
 /// Creates a config, with its first version where a content is sent. Nothing is released by it.
@@ -100,7 +102,7 @@ pub async fn create_config(
     asked: Creation,
     conditions: Conditions,
 ) -> Result<v1::WriteResponse, ApiError> {
-    let Creation { place, sent, with_content, tags, schema } = asked;
+    let Creation { place, sent, with_content, tags, schema, retention } = asked;
     place.require(call, &[Action::Write])?;
     check_schema(&schema).await?;
     let (format, sha256) = match with_content {
@@ -117,6 +119,7 @@ pub async fn create_config(
         description: sent.description,
         tags,
         schema,
+        retention,
         ..Default::default()
     });
     write(shard, call, conditions, Target::Named, op).await

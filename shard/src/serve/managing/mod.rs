@@ -1,12 +1,14 @@
 //! What those ask who manage configuration. One function for each call, by topic; REST and gRPC are skins.
 
 mod archives;
+mod audit;
 mod changesets;
 mod comparing;
 mod configs;
 mod content;
 mod environments;
 mod releases;
+mod scopes;
 mod seen;
 mod steps;
 mod usage;
@@ -19,11 +21,13 @@ use conflux_common::{
 };
 
 pub use archives::{Destination, Imported, Outcome, Selection, export, import};
+pub use audit::{list_audit, verify_audit};
 pub use comparing::{ComparedVersions, diff_versions, validate};
 pub use configs::{Creation, config, create_config, delete_config, list_configs, put_config};
 pub use content::{Sent, content_too_large};
 pub use environments::{Compared, Pair, Promoted, Promotion, Relation, Side, compare, promote};
 pub use releases::{releases, set_releases};
+pub use scopes::{ScopeName, delete_scope, describe_scope, list_scopes, make_scope, scope};
 pub use usage::{Proposed, UsedConfig, impact, impact_of, unused, usage};
 pub use versions::{create_version, list_versions, version};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{body::Body, extract::State, response::Response};
-use conflux_proto::v1::WriteResponse;
+use conflux_proto::v1::{self, WriteResponse};
 use http::{StatusCode, header};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -12,7 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     asked::Asked,
     params::{Conditional, Demanded, Paged},
-    shown::{Config, Configs, Written},
+    shown::{Config, Configs, Retention, Written},
 };
 use crate::{
     machine::limits::MAX_CONTENT_BYTES,
@@ -78,6 +78,8 @@ pub struct NewConfig {
     tags: Option<Vec<String>>,
     /// A JSON Schema or, for flat formats, lines like `port: integer 1..65535`. Every version without one of its own is checked.
     schema: Option<String>,
+    /// What of its old versions is kept; absent: all.
+    retention: Option<Retention>,
 }
 
 /// Create a config.
@@ -101,7 +103,14 @@ async fn create(State(shard): State<Arc<Shard>>, asked: Asked, body: Body) -> Re
         description: new.description.unwrap_or_default(),
     };
     let tags = new.tags.unwrap_or_default();
-    let creation = Creation { place, sent, with_content, tags, schema: new.schema.unwrap_or_default() };
+    let creation = Creation {
+        place,
+        sent,
+        with_content,
+        tags,
+        schema: new.schema.unwrap_or_default(),
+        retention: new.retention.map(v1::Retention::from),
+    };
     let made = managing::create_config(&shard, &asked.call, creation, conditions).await?;
     Ok(answer_created(&asked, &made))
 }

@@ -20,12 +20,14 @@
 
 mod archives;
 mod asked;
+mod audit;
 mod comparing;
 mod configs;
 mod environments;
 mod fetch;
 mod params;
 mod releases;
+mod scopes;
 pub mod shown;
 mod usage;
 mod versions;
@@ -71,6 +73,8 @@ fn management() -> OpenApiRouter<Arc<Shard>> {
         .merge(usage::routes())
         .merge(environments::routes())
         .merge(archives::routes())
+        .merge(scopes::routes())
+        .merge(audit::routes())
 }
 
 async fn no_such_path() -> Refused {

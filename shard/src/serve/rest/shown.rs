@@ -4,10 +4,35 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use conflux_common::release::ReleaseRule;
 use conflux_proto::{release::from_wire, v1};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::serve::fetching::FetchAllAnswer;
+
+/// What of the old versions is kept. One that a rule points at or that is promoted later, the latest, and the one that a rollback goes back
+/// to always are.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// At most so many; 0 or absent: all.
+    #[serde(default)]
+    max_versions: u32,
+    /// Not older than so many days; 0 or absent: all.
+    #[serde(default)]
+    max_age_days: u32,
+}
+
+impl From<Retention> for v1::Retention {
+    fn from(r: Retention) -> Self {
+        Self { max_versions: r.max_versions, max_age_days: r.max_age_days }
+    }
+}
+
+impl From<v1::Retention> for Retention {
+    fn from(r: v1::Retention) -> Self {
+        Self { max_versions: r.max_versions, max_age_days: r.max_age_days }
+    }
+}
 
 /// A config's record. It holds no content.
 #[derive(Debug, Serialize, ToSchema)]
@@ -24,6 +49,11 @@ pub struct Config {
     tags: Vec<String>,
     /// 0: there is none yet.
     latest_version: u64,
+    /// How many versions are kept.
+    versions: u64,
+    /// What of the old versions is kept; absent: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention: Option<Retention>,
     releases: Vec<ReleaseRule>,
     /// Milliseconds since 1970.
     created_ms: u64,
@@ -48,6 +78,8 @@ impl From<&v1::Config> for Config {
             description: c.description,
             tags: c.tags,
             latest_version: c.latest_version,
+            versions: c.versions,
+            retention: c.retention.map(Retention::from),
             releases: rules(&c.releases),
             created_ms: c.created_ms,
             created_by: c.created_by,

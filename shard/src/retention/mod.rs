@@ -1,4 +1,8 @@
-//! Which versions a config's retention gives up. Pure: the config's row, its versions and group time decide.
+//! Which versions a config's retention gives up. Pure: the config's row, its versions and group time decide. [`pruning`] is what the leader
+//! does about it, [`archive`] where they go.
+
+pub mod archive;
+pub(crate) mod pruning;
 
 use std::collections::BTreeSet;
 
@@ -25,13 +29,13 @@ pub struct Verdict {
     pub next_ms: Option<u64>,
 }
 
-/// Looks at the versions of a config (number and time of creation, oldest first). By count the oldest go until no more than the
-/// bound are left; by age those that are too old; never one that [`is_held`].
+/// Looks at the oldest versions of a config (number and time of creation, oldest first; not all need be there). By count the oldest go
+/// until no more than the bound are left; by age those that are too old; never one that [`is_held`].
 pub fn judge(config: &store::Config, versions: &[(u64, u64)], now_ms: u64) -> Verdict {
     let Some(retention) = &config.retention else { return Verdict::default() };
     let held: BTreeSet<u64> = versions.iter().map(|(n, _)| *n).filter(|n| is_held(config, *n)).collect();
-    let max = retention.max_versions as usize;
-    let mut beyond = if max == 0 { 0 } else { versions.len().saturating_sub(max) };
+    let max = u64::from(retention.max_versions);
+    let mut beyond = if max == 0 { 0 } else { config.versions.saturating_sub(max) };
     let mut verdict = Verdict::default();
     for (number, created_ms) in versions {
         if held.contains(number) {
@@ -58,7 +62,7 @@ mod tests {
 
     fn config(max_versions: u32, max_age_days: u32, latest: u64) -> store::Config {
         let retention = Some(Retention { max_versions, max_age_days });
-        store::Config { retention, latest_version: latest, ..Default::default() }
+        store::Config { retention, latest_version: latest, versions: latest, ..Default::default() }
     }
 
     fn daily(n: u64) -> Vec<(u64, u64)> {
@@ -90,6 +94,7 @@ mod tests {
             let now = day * DAY_MS;
             let due = judge(&config, &daily(n), now).due;
             prop_assert!(due.iter().all(|v| !used.contains(v) && *v != n));
+            config.versions -= due.len() as u64;
             let left: Vec<(u64, u64)> = daily(n).into_iter().filter(|(v, _)| !due.contains(v)).collect();
             prop_assert_eq!(judge(&config, &left, now).due, Vec::<u64>::new());
         }
