@@ -79,7 +79,7 @@ pub async fn run(command: DraftCommand, session: &Session) -> anyhow::Result<()>
                     cell(d, "format"),
                     cell(d, "size"),
                     changed,
-                    cell(d, "updated_by"),
+                    cell(d, "created_by"),
                     cell(d, "description"),
                 ]);
             }
