@@ -24,7 +24,7 @@ pub struct Demanded {
     #[param(inline)]
     consistency: Option<Consistency>,
     /// The answer must reflect this revision, as an earlier answer's X-Conflux-Revision showed it.
-    #[param(pattern = r"^[1-9][0-9]*\.(0|[1-9][0-9]*)$", example = "1.1")]
+    #[param(pattern = r"^([1-9][0-9]*\.(0|[1-9][0-9]*))?$", example = "1.1")]
     min_revision: Option<String>,
 }
 
