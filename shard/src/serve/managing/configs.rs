@@ -120,7 +120,6 @@ pub async fn create_config(
         tags,
         schema,
         retention,
-        ..Default::default()
     });
     write(shard, call, conditions, Target::Named, op).await
 }
