@@ -76,7 +76,7 @@ pub async fn run(args: ApplyArgs, session: Session) -> anyhow::Result<()> {
     let plan = Plan::make(&client, &tenant, wanted, args.prune).await?;
     let tell = |applied: bool, revision: &str| {
         let value = json!({"changes": plan.to_json(), "applied": applied, "revision": revision});
-        (session.output == Output::Json).then(|| session.output.done("", value)).unwrap_or(Ok(()))
+        if session.output == Output::Json { session.output.done("", value) } else { Ok(()) }
     };
     if session.output == Output::Table {
         output::line(shown::plan(&plan, shown::Paint::of_stdout()).trim_end())?;
