@@ -50,7 +50,13 @@ impl ConfigFormat for Properties {
     }
 }
 
+/// Bytes of a line with those that go on with it: the parser matches it as a whole, which takes microseconds a byte.
+const MAX_LINE: usize = 64 << 10;
+
 fn walk(text: &str, mut each: impl FnMut(usize, String, String)) -> Result<(), SyntaxError> {
+    if let Some(at) = too_long(text) {
+        return Err(SyntaxError::at(text.as_bytes(), at, format!("a line has at most {MAX_LINE} bytes")));
+    }
     for line in PropertiesIter::new_with_encoding(text.as_bytes(), encoding_rs::UTF_8) {
         match line {
             Ok(line) => {
@@ -72,6 +78,24 @@ fn walk(text: &str, mut each: impl FnMut(usize, String, String)) -> Result<(), S
         }
     }
     Ok(())
+}
+
+/// Where a line begins that is too long; none: nowhere.
+fn too_long(text: &str) -> Option<usize> {
+    let (mut start, mut at) = (0, 0);
+    for line in text.split_inclusive(['\n', '\r']) {
+        at += line.len();
+        if at - start > MAX_LINE {
+            return Some(start);
+        }
+        let words = line.trim_end_matches(['\n', '\r']);
+        let goes_on = words.bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 1;
+        // Behind `\r\n` comes an empty line, which ends nothing.
+        if !goes_on && !(line == "\n" && text[..at].ends_with("\r\n")) {
+            start = at;
+        }
+    }
+    None
 }
 
 /// The line of this number, from 1; lines end with `\n`, `\r` or both.
@@ -107,6 +131,16 @@ mod tests {
     fn errors_tell_line_and_column() {
         let e = parse("a=1\r\n# \\u\r\nb=\\u12x4\r\n").unwrap_err();
         assert_eq!((e.line, e.column), (3, 3), "{e}");
+    }
+
+    // One line of a mebibyte would keep the parser for seconds.
+    #[test]
+    fn lines_are_bounded() {
+        let long = |n: usize| format!("a={}\nb=1\n", "x".repeat(n));
+        assert!(parse(&long(60_000)).is_ok());
+        assert_eq!(parse(&format!("c=1\n{}", long(70_000))).unwrap_err().line, 2);
+        assert!(parse(&"a=\\\r\n".repeat(20_000)).is_err());
+        assert!(parse(&"a\\\\=1\n".repeat(20_000)).is_ok());
     }
 
     // A schema violation tells where its value stands.
