@@ -51,6 +51,9 @@ pub enum Kind {
 /// The one call with an archive as its body.
 pub const IMPORT: &str = "/api/v1/mgt/{t}/import";
 
+/// The one call whose body holds several contents.
+pub const CHANGESETS: &str = "/api/v1/mgt/{t}/changesets";
+
 /// Reads the call. `None`: there is nothing of this name.
 pub fn classify(method: &Method, target: &Target, style: Style) -> Result<Option<Call>, ApiError> {
     let segments = target.segments();
@@ -111,6 +114,13 @@ fn management_template(rest: &[&str]) -> &'static str {
         ["promote"] => "/api/v1/mgt/{t}/promote",
         ["export"] => "/api/v1/mgt/{t}/export",
         ["import"] => IMPORT,
+        ["configs", _, "publish"] => "/api/v1/mgt/{t}/configs/{id}/publish",
+        ["configs", _, "rollback"] => "/api/v1/mgt/{t}/configs/{id}/rollback",
+        ["configs", _, "resolve"] => "/api/v1/mgt/{t}/configs/{id}/resolve",
+        ["configs", _, "promotion"] => "/api/v1/mgt/{t}/configs/{id}/promotion",
+        ["configs", _, "drafts"] => "/api/v1/mgt/{t}/configs/{id}/drafts",
+        ["configs", _, "drafts", _] => "/api/v1/mgt/{t}/configs/{id}/drafts/{n}",
+        ["changesets"] => CHANGESETS,
         _ => "/api/v1/mgt/{t}/..",
     }
 }
@@ -144,6 +154,11 @@ fn management(method: &str) -> Result<(Kind, &'static str), ApiError> {
         "DeleteConfig" => (Kind::Write, "/conflux.v1.ManagementService/DeleteConfig"),
         "CreateVersion" => (Kind::Write, "/conflux.v1.ManagementService/CreateVersion"),
         "SetReleases" => (Kind::Write, "/conflux.v1.ManagementService/SetReleases"),
+        "UpdateConfig" => (Kind::Write, "/conflux.v1.ManagementService/UpdateConfig"),
+        "Publish" => (Kind::Write, "/conflux.v1.ManagementService/Publish"),
+        "Rollback" => (Kind::Write, "/conflux.v1.ManagementService/Rollback"),
+        "ApplyChangeset" => (Kind::Write, "/conflux.v1.ManagementService/ApplyChangeset"),
+        "Resolve" => (Kind::Read, "/conflux.v1.ManagementService/Resolve"),
         "GetConfig" => (Kind::Read, "/conflux.v1.ManagementService/GetConfig"),
         "ListConfigs" => (Kind::Read, "/conflux.v1.ManagementService/ListConfigs"),
         "GetVersion" => (Kind::Read, "/conflux.v1.ManagementService/GetVersion"),
@@ -176,6 +191,10 @@ mod tests {
             (Method::DELETE, "/api/v1/mgt/acme/configs/c1", Kind::Write, Some("acme")),
             (Method::POST, "/api/v1/mgt/acme/import", Kind::Write, Some("acme")),
             (Method::GET, "/api/v1/mgt/acme/export", Kind::Read, Some("acme")),
+            (Method::PATCH, "/api/v1/mgt/acme/configs/c1", Kind::Write, Some("acme")),
+            (Method::POST, "/api/v1/mgt/acme/changesets", Kind::Write, Some("acme")),
+            (Method::POST, "/api/v1/mgt/changesets", Kind::Write, None),
+            (Method::GET, "/api/v1/mgt/configs/c1/resolve", Kind::Read, None),
             (Method::GET, "/api/v1/watch/acme", Kind::Watch, Some("acme")),
             (Method::GET, "/api/v1/watch", Kind::Watch, None),
             (Method::GET, "/healthz", Kind::Live, None),

@@ -23,7 +23,7 @@ use self::access::Access;
 use crate::{
     authenticate::Authenticator,
     budget::Budget,
-    call::{Call, IMPORT, Kind, classify},
+    call::{CHANGESETS, Call, IMPORT, Kind, classify},
     canonical::{Target, canonical},
     document::Document,
     identity::Identity,
@@ -250,10 +250,11 @@ impl Door {
     }
 }
 
-/// How large a body may be, by what is asked for.
+/// How large a body may be, by what is asked for. A changeset holds several contents, over REST as much as over gRPC.
 fn body_limit(call: &Call, style: Style, limits: &Limits) -> usize {
     match call.template {
         _ if style == Style::Grpc => limits.grpc_body_bytes,
+        CHANGESETS => limits.grpc_body_bytes.max(limits.rest_body_bytes),
         IMPORT => limits.archive_body_bytes,
         _ => limits.rest_body_bytes,
     }

@@ -5,16 +5,22 @@ use std::{collections::BTreeMap, path::PathBuf, process::Stdio, time::Duration};
 use anyhow::{Result, ensure};
 use conflux_common::{
     dial::MtlsConnector,
-    ids::{GroupName, MemberName},
+    grant::{Action, Grant, Principal},
+    ids::{Epoch, GroupName, MemberName, TenantId},
     settings::TlsFiles,
     tls::{Admission, Peers, Role, TlsContext},
 };
-use conflux_proto::internal::{self, shard_service_client::ShardServiceClient};
+use conflux_proto::{
+    context::CallContext,
+    internal::{self, shard_service_client::ShardServiceClient},
+    v1::{self, config_service_client::ConfigServiceClient},
+};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     Federation,
-    federation::{Member, binary},
+    client::Place,
+    federation::{Member, binary, runs},
     load::Acknowledged,
     until,
 };
@@ -109,6 +115,65 @@ pub async fn verify_on_each(federation: &Federation, group: &str, tenant: &str, 
             }
         }
     }
+}
+
+/// For each member that runs, which version it serves each of these clients (by the label `client`) from its own state, once it
+/// has seen the revision.
+pub async fn versions_on_each(
+    federation: &Federation,
+    group: &str,
+    tenant: &str,
+    place: &Place,
+    revision: &str,
+    clients: &[&String],
+) -> Vec<(String, Vec<u64>)> {
+    let record = federation.operator().get(&format!("/api/v1/admin/tenants/{tenant}")).await.unwrap();
+    let record = record.expect(&[200]).unwrap().json();
+    let owned = (TenantId(record["id"].as_u64().unwrap()), Epoch(record["epoch"].as_u64().unwrap()));
+    let certificate = issue(federation, "gateway", None, "test-fetcher").await.unwrap();
+    let mut all = Vec::new();
+    for member in federation.members(group).into_iter().filter(|m| runs(m.pid)) {
+        let channel = connect(federation, certificate.clone(), &member).await.unwrap();
+        let mut client = ConfigServiceClient::new(channel);
+        let mut versions = Vec::new();
+        for name in clients {
+            let fetch = v1::FetchRequest {
+                app: place.app.clone(),
+                env: place.env.clone(),
+                name: place.name.clone(),
+                labels: [("client".to_owned(), (*name).clone())].into(),
+                consistency: v1::Consistency::Stale.into(),
+                min_revision: revision.to_owned(),
+                ..Default::default()
+            };
+            versions.push(client.fetch(as_gateway(owned, tenant, fetch)).await.unwrap().into_inner().version);
+        }
+        all.push((member.member, versions));
+    }
+    all
+}
+
+/// The request with the headers in which a gateway vouches for a reader.
+fn as_gateway<T>(owned: (TenantId, Epoch), tenant: &str, message: T) -> tonic::Request<T> {
+    let grant = Grant { action: Action::Read, pattern: "*/*/*".parse().expect("a pattern") };
+    let principal = Principal {
+        name: "key:test-fetcher".into(),
+        tenant: Some(tenant.parse().expect("a tenant's name")),
+        operator: false,
+        grants: vec![grant],
+        directory_seq: 0,
+    };
+    let context = CallContext {
+        principal,
+        tenant: Some(owned),
+        request_id: "test-fetcher".into(),
+        deadline: Duration::from_secs(10),
+        idempotency: None,
+    };
+    let mut headers = http::HeaderMap::new();
+    context.write(&mut headers);
+    let metadata = tonic::metadata::MetadataMap::from_headers(headers);
+    tonic::Request::from_parts(metadata, tonic::Extensions::new(), message)
 }
 
 fn revision(ack: &Acknowledged) -> u64 {

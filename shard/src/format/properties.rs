@@ -91,7 +91,8 @@ fn too_long(text: &str) -> Option<usize> {
         let words = line.trim_end_matches(['\n', '\r']);
         let goes_on = words.bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 1;
         // Behind `\r\n` comes an empty line, which ends nothing.
-        if !goes_on && !(line == "\n" && text[..at].ends_with("\r\n")) {
+        let empty = line == "\n" && text[..at].ends_with("\r\n");
+        if !goes_on && !empty {
             start = at;
         }
     }

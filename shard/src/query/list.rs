@@ -16,10 +16,14 @@ pub struct Filter {
     pub app: String,
     /// Exactly this environment.
     pub env: String,
-    /// Names that begin so.
+    /// Exactly this name.
     pub name: String,
+    /// Names that begin so.
+    pub prefix: String,
     /// Configs that have this tag.
     pub tag: String,
+    /// Configs of this format.
+    pub format: String,
 }
 
 /// A page of at most `limit` configs and the cursor of the next page (empty: this was the last). `visible` says of an app,
@@ -40,13 +44,15 @@ pub fn list(
     let mut page: Vec<store::Config> = Vec::new();
     let mut more = false;
     row::each_name(rows, tenant.id, app.as_deref(), env.as_deref(), place.as_ref(), |app, env, name, id| {
-        let wanted = (filter.env.is_empty() || filter.env == env) && name.starts_with(&filter.name);
+        let is = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
+        let wanted = is(&filter.env, env) && is(&filter.name, name) && name.starts_with(&filter.prefix);
         if !wanted || !visible(app, env, name) {
             return Ok(ControlFlow::Continue(()));
         }
         let found = row::get(rows, tenant.id, id)?
             .ok_or_else(|| FatalError(format!("config {id} of tenant {} is only a name", tenant.id)))?;
-        if !filter.tag.is_empty() && !found.tags.contains(&filter.tag) {
+        let tagged = filter.tag.is_empty() || found.tags.contains(&filter.tag);
+        if !tagged || !is(&filter.format, &found.format) {
             return Ok(ControlFlow::Continue(()));
         }
         if page.len() == size {

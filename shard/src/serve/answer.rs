@@ -85,7 +85,15 @@ pub fn json_with_etag(at: &Stamp, etag: &str, body: &impl Serialize) -> Response
 
 /// What a write made: 201 for a new config or version of its own, else 200.
 pub fn written(answer: &v1::WriteResponse, status: StatusCode, location: Option<String>) -> Response {
-    let mut response = plain(status, &Written::from(answer));
+    let mut response = with_headers_of(answer, plain(status, &Written::from(answer)));
+    if let Some(location) = location {
+        put(response.headers_mut(), header::LOCATION, &location);
+    }
+    response
+}
+
+/// The headers that say what a write made.
+pub fn with_headers_of(answer: &v1::WriteResponse, mut response: Response) -> Response {
     let out = response.headers_mut();
     put(out, name(headers::EPOCH), &answer.epoch.to_string());
     put(out, name(headers::REVISION), &answer.revision);
@@ -97,9 +105,6 @@ pub fn written(answer: &v1::WriteResponse, status: StatusCode, location: Option<
     }
     if !answer.hash.is_empty() {
         put(out, name(headers::CONFIG_HASH), &answer.hash);
-    }
-    if let Some(location) = location {
-        put(out, header::LOCATION, &location);
     }
     response
 }

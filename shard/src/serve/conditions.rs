@@ -30,6 +30,18 @@ impl Conditions {
         Ok(Self { if_match, if_absent })
     }
 
+    /// As a step of a changeset says it: an ETag (empty: any), or that it must not exist.
+    pub fn of_step(if_match: &str, if_absent: bool) -> Result<Self, ApiError> {
+        let if_match = (!if_match.is_empty()).then(|| config_etag(if_match)).transpose().map_err(|e| {
+            let why = e.details.into_iter().next().map_or(e.message, |d| d.description);
+            ApiError::invalid("if_match", why)
+        })?;
+        if if_match.is_some() && if_absent {
+            return Err(ApiError::invalid("if_match", "with `if_absent` it can never hold: send one of them"));
+        }
+        Ok(Self { if_match, if_absent })
+    }
+
     /// What the command carries: the revision, or 0 for none. A revision of another life of the tenant never matches.
     pub fn revision_within(&self, incarnation: Incarnation) -> Result<u64, ApiError> {
         match self.if_match {

@@ -14,5 +14,6 @@ mod grpc;
 mod member;
 mod ownership;
 mod placement;
+mod publishing;
 mod tenancy;
 mod write;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use conflux_common::{error::ApiError, ids::ConfigId, release::ReleaseRule};
+use conflux_common::{error::ApiError, ids::ConfigId, labels::Labels, release::ReleaseRule};
 use conflux_proto::{
     release::from_wire,
     status::to_status,
@@ -16,7 +16,7 @@ use crate::{
     serve::{
         call::Call,
         conditions::{Conditions, Demand, Level},
-        managing::{self, Creation, PageAsked, Place, Sent},
+        managing::{self, Change, Creation, PageAsked, Place, Planned, Publication, Sent, Source},
     },
     shard::Shard,
 };
@@ -111,7 +111,7 @@ impl ManagementService for Management {
         r: Request<v1::ListConfigsRequest>,
     ) -> Result<Response<v1::ListConfigsResponse>, Status> {
         let Asked { call, body, .. } = asked(r)?;
-        let filter = Filter { app: body.app, env: body.env, name: body.name, tag: body.tag };
+        let filter = Filter { app: body.app, env: body.env, name: body.name, tag: body.tag, ..Default::default() };
         let page = PageAsked { limit: body.limit, cursor: body.cursor };
         let outcome = managing::list_configs(&self.shard, &call, filter, page, LEADER).await;
         answer(&call, outcome.map(|(_, page)| page))
@@ -172,4 +172,98 @@ impl ManagementService for Management {
         };
         answer(&call, outcome.await)
     }
+
+    async fn update_config(&self, r: Request<v1::UpdateConfigRequest>) -> Result<Response<v1::WriteResponse>, Status> {
+        let Asked { call, conditions, body } = asked(r)?;
+        let outcome = async {
+            let id = id(&body.id)?;
+            managing::update_config(&self.shard, &call, id, change(body), conditions?).await
+        };
+        answer(&call, outcome.await)
+    }
+
+    async fn publish(&self, r: Request<v1::PublishRequest>) -> Result<Response<v1::WriteResponse>, Status> {
+        let Asked { call, conditions, body } = asked(r)?;
+        let outcome = async {
+            let id = id(&body.id)?;
+            managing::publish(&self.shard, &call, id, publication(body)?, conditions?).await
+        };
+        answer(&call, outcome.await)
+    }
+
+    async fn rollback(&self, r: Request<v1::RollbackRequest>) -> Result<Response<v1::WriteResponse>, Status> {
+        let Asked { call, conditions, body } = asked(r)?;
+        let outcome = async { managing::rollback(&self.shard, &call, id(&body.id)?, body.version, conditions?).await };
+        answer(&call, outcome.await)
+    }
+
+    async fn resolve(&self, r: Request<v1::ResolveRequest>) -> Result<Response<v1::ResolveResponse>, Status> {
+        let Asked { call, body, .. } = asked(r)?;
+        let outcome = async {
+            let demand = Demand::at(level(body.consistency, Level::Leader)?);
+            let labels = Labels::new(body.labels)?;
+            Ok(managing::resolve(&self.shard, &call, id(&body.id)?, labels, demand).await?.1)
+        };
+        answer(&call, outcome.await)
+    }
+
+    async fn apply_changeset(
+        &self,
+        r: Request<v1::ChangesetRequest>,
+    ) -> Result<Response<v1::ChangesetResponse>, Status> {
+        let Asked { call, conditions, body } = asked(r)?;
+        let outcome = async {
+            if conditions? != Conditions::default() {
+                return Err(ApiError::invalid("if-match", "a changeset's changes have their own conditions"));
+            }
+            let changes = body.changes.into_iter().enumerate().map(|(i, change)| {
+                let conditions = Conditions::of_step(&change.if_match, change.if_absent);
+                let step = conditions.and_then(|conditions| Ok((planned(change.change)?, conditions)));
+                step.map_err(|e| e.within(&format!("changes[{i}]")))
+            });
+            let changes = changes.collect::<Result<Vec<_>, ApiError>>()?;
+            managing::apply_changeset(&self.shard, &call, body.description, changes).await
+        };
+        answer(&call, outcome.await)
+    }
+}
+
+fn change(body: v1::UpdateConfigRequest) -> Change {
+    Change {
+        description: body.description,
+        tags: body.set_tags.then_some(body.tags),
+        schema: body.schema,
+        retention: body.retention,
+    }
+}
+
+fn publication(body: v1::PublishRequest) -> Result<Publication, ApiError> {
+    Ok(Publication {
+        source: Source::of(body.content, body.draft, body.version)?,
+        format: body.format,
+        description: body.description,
+        schema: body.schema,
+        strategy: body.strategy,
+        make_default_after_mins: body.make_default_after_mins,
+    })
+}
+
+fn planned(change: Option<v1::change::Change>) -> Result<Planned, ApiError> {
+    use v1::change::Change as Wire;
+    Ok(match change {
+        Some(Wire::Put(body)) => {
+            let place = Place::new(&body.app, &body.env, &body.name)?;
+            let (content, format, description) = (body.content, body.format, body.description);
+            Planned::Put(place, Sent { content, format, media_type: String::new(), description })
+        }
+        Some(Wire::Publish(body)) => Planned::Publish(id(&body.id)?, publication(body)?),
+        Some(Wire::Rollback(body)) => Planned::Rollback(id(&body.id)?, body.version),
+        Some(Wire::Releases(body)) => Planned::Releases(id(&body.id)?, rules(&body.rules)?),
+        Some(Wire::Update(body)) => Planned::Update(id(&body.id)?, self::change(body)),
+        Some(Wire::Delete(body)) => Planned::Delete(id(&body.id)?),
+        None => {
+            let why = "give one of put, publish, rollback, releases, update, delete";
+            return Err(ApiError::invalid("change", why));
+        }
+    })
 }

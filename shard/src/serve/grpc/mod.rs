@@ -17,8 +17,8 @@ use super::{
 use crate::shard::Shard;
 use std::sync::Arc;
 
-/// A message holds a content of 1 MiB and the rest.
-const MAX_MESSAGE: usize = 2 << 20;
+/// A message holds a changeset: as much as an entry of the log.
+const MAX_MESSAGE: usize = 4 << 20;
 
 /// `conflux.v1.ConfigService`.
 pub fn config_service(shard: Arc<Shard>) -> ConfigServiceServer<fetch::Fetch> {

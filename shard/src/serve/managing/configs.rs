@@ -124,6 +124,44 @@ pub async fn create_config(
     write(shard, call, conditions, Target::Named, op).await
 }
 
+/// What is said of a config: what is none stays, what is empty is cleared.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// For people.
+    pub description: Option<String>,
+    /// The whole list.
+    pub tags: Option<Vec<String>>,
+    /// Of all versions that have none of their own. What is there already is not looked at.
+    pub schema: Option<String>,
+    /// What of the old versions is kept.
+    pub retention: Option<v1::Retention>,
+}
+
+/// Changes what is said of a config.
+pub async fn update_config(
+    shard: &Arc<Shard>,
+    call: &Call,
+    id: ConfigId,
+    change: Change,
+    conditions: Conditions,
+) -> Result<v1::WriteResponse, ApiError> {
+    let op = Op::UpdateConfig(update_op(id, change).await?);
+    write(shard, call, conditions, Target::Id(id, &[Action::Write]), op).await
+}
+
+/// The same as an operation.
+pub(super) async fn update_op(id: ConfigId, change: Change) -> Result<log::UpdateConfig, ApiError> {
+    check_schema(change.schema.as_deref().unwrap_or_default()).await?;
+    Ok(log::UpdateConfig {
+        config_id: id.0,
+        description: change.description,
+        set_tags: change.tags.is_some(),
+        tags: change.tags.unwrap_or_default(),
+        schema: change.schema,
+        retention: change.retention,
+    })
+}
+
 /// Deletes a config with all its versions.
 pub async fn delete_config(
     shard: &Arc<Shard>,

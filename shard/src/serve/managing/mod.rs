@@ -6,7 +6,9 @@ mod changesets;
 mod comparing;
 mod configs;
 mod content;
+mod drafts;
 mod environments;
+mod publishing;
 mod releases;
 mod scopes;
 mod seen;
@@ -22,11 +24,14 @@ use conflux_common::{
 
 pub use archives::{Destination, Imported, Outcome, Selection, export, import};
 pub use audit::{list_audit, verify_audit};
+pub use changesets::{Planned, apply_changeset};
 pub use comparing::{ComparedVersions, diff_versions, validate};
-pub use configs::{Creation, config, create_config, delete_config, list_configs, put_config};
+pub use configs::{Change, Creation, config, create_config, delete_config, list_configs, put_config, update_config};
 pub use content::{Sent, content_too_large};
+pub use drafts::{SavedDraft, draft, drafts, drop_draft, save_draft};
 pub use environments::{Compared, Pair, Promoted, Promotion, Relation, Side, compare, promote};
-pub use releases::{releases, set_releases};
+pub use publishing::{Preview, Publication, Source, cancel_promotion, preview, publish, rollback};
+pub use releases::{releases, resolve, set_releases};
 pub use scopes::{ScopeName, delete_scope, describe_scope, list_scopes, make_scope, scope};
 pub use usage::{Proposed, UsedConfig, impact, impact_of, unused, usage};
 pub use versions::{create_version, list_versions, version};

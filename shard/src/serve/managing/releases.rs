@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use conflux_common::{error::ApiError, grant::Action, ids::ConfigId, release::ReleaseRule};
+use conflux_common::{error::ApiError, grant::Action, ids::ConfigId, labels::Labels, release::ReleaseRule};
 use conflux_proto::{
     log::{self, shard_command::Op},
     v1,
@@ -47,5 +47,18 @@ pub async fn releases(
         readable(view, row, &caller, id)?;
         query::releases(view, row, id)
     };
+    read(shard, call, demand, Weight::Point, from).await
+}
+
+/// Which version a client with these labels is served, by which rule, and why not by the others.
+pub async fn resolve(
+    shard: &Arc<Shard>,
+    call: &Call,
+    id: ConfigId,
+    labels: Labels,
+    demand: Demand,
+) -> Result<(Stamp, v1::ResolveResponse), ApiError> {
+    let caller = call.clone();
+    let from = move |view: &View<'_>, row: &TenantRow| query::explain(&readable(view, row, &caller, id)?, &labels);
     read(shard, call, demand, Weight::Point, from).await
 }

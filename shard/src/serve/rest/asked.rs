@@ -91,6 +91,13 @@ impl Asked {
         if text.is_empty() { Ok(None) } else { number().map(Some) }
     }
 
+    /// The query parameters whose names begin so, without that beginning.
+    pub fn params_below(&mut self, prefix: &str) -> Vec<(String, String)> {
+        let names: Vec<String> = self.query.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+        let taken = names.into_iter().filter_map(|name| self.query.remove_entry(&name));
+        taken.map(|(name, value)| (name[prefix.len()..].to_owned(), value)).collect()
+    }
+
     /// `consistency` and `min_revision`.
     pub fn demand(&mut self, default: Level) -> Result<Demand, ApiError> {
         Demand::parse(Some(&self.param("consistency")), Some(&self.param("min_revision")), default)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{body::Body, extract::State, response::Response};
+use conflux_common::body::given;
 use conflux_proto::v1::{self, WriteResponse};
 use http::{StatusCode, header};
 use serde::Deserialize;
@@ -22,14 +23,14 @@ use crate::{
         answer,
         body::{self, collect},
         conditions::{Conditions, Level},
-        managing::{self, Creation, Place, Sent},
+        managing::{self, Change, Creation, Place, Sent},
     },
     shard::Shard,
 };
 
 /// The calls below `/api/v1/mgt/{tenant}`.
 pub fn routes() -> OpenApiRouter<Arc<Shard>> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, delete))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, update, delete))
 }
 
 /// Put a file in one step.
@@ -132,14 +133,22 @@ fn answer_created(asked: &Asked, made: &WriteResponse) -> Response {
         ("app" = Option<String>, Query, description = "Only of this application."),
         ("env" = Option<String>, Query, description = "Only of this environment."),
         ("name" = Option<String>, Query, description = "Only of this name."),
+        ("prefix" = Option<String>, Query, description = "Only of names that begin so."),
+        ("format" = Option<String>, Query, description = "Only of this format."),
         ("tag" = Option<String>, Query, description = "Only with this tag."),
         Paged, Demanded
     ),
     responses((status = 200, description = "Those that the caller may list.", body = Configs))
 )]
 async fn list(State(shard): State<Arc<Shard>>, mut asked: Asked) -> Result<Response, Refused> {
-    let filter =
-        Filter { app: asked.param("app"), env: asked.param("env"), name: asked.param("name"), tag: asked.param("tag") };
+    let filter = Filter {
+        app: asked.param("app"),
+        env: asked.param("env"),
+        name: asked.param("name"),
+        prefix: asked.param("prefix"),
+        tag: asked.param("tag"),
+        format: asked.param("format"),
+    };
     let page = asked.page()?;
     let demand = asked.demand(Level::Leader)?;
     asked.no_more_params()?;
@@ -159,6 +168,80 @@ async fn show(State(shard): State<Arc<Shard>>, mut asked: Asked) -> Result<Respo
     asked.no_more_params()?;
     let (at, found) = managing::config(&shard, &asked.call, id, demand).await?;
     Ok(answer::json_with_etag(&at, &found.etag, &Config::from(&found)))
+}
+
+/// What is said of a config. What is absent stays; null clears.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigChange {
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    description: Option<Option<String>>,
+    /// The whole list.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Vec<String>>)]
+    tags: Option<Option<Vec<String>>>,
+    /// A JSON Schema or, for flat formats, lines like `port: integer 1..65535`. Versions that are there are not looked at.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    schema: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Retention>)]
+    retention: Option<Option<Retention>>,
+}
+
+/// The same as a step of a changeset, which names its config.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateStep {
+    /// Of the config.
+    pub id: String,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    description: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Vec<String>>)]
+    tags: Option<Option<Vec<String>>>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    schema: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Retention>)]
+    retention: Option<Option<Retention>>,
+}
+
+impl From<UpdateStep> for Change {
+    fn from(step: UpdateStep) -> Self {
+        let UpdateStep { description, tags, schema, retention, .. } = step;
+        ConfigChange { description, tags, schema, retention }.into()
+    }
+}
+
+impl From<ConfigChange> for Change {
+    fn from(change: ConfigChange) -> Self {
+        Self {
+            description: change.description.map(Option::unwrap_or_default),
+            tags: change.tags.map(Option::unwrap_or_default),
+            schema: change.schema.map(Option::unwrap_or_default),
+            retention: change.retention.map(|r| r.map(Into::into).unwrap_or_default()),
+        }
+    }
+}
+
+/// Change what is said of a config: description, tags, schema, retention.
+///
+/// What is absent stays, null clears. Versions and rules stay.
+#[utoipa::path(
+    patch, path = "/configs/{id}", tag = "configs", params(Conditional), request_body = ConfigChange,
+    responses((status = 200, description = "Changed, or nothing to change.", body = Written))
+)]
+async fn update(State(shard): State<Arc<Shard>>, asked: Asked, body: Body) -> Result<Response, Refused> {
+    asked.no_more_params()?;
+    let id = asked.part("id")?;
+    let conditions = Conditions::read(&asked.headers)?;
+    let (change, _room) = body::read::<ConfigChange>(&shard, &asked.call, &asked.headers, body).await?;
+    let made = managing::update_config(&shard, &asked.call, id, change.into(), conditions).await?;
+    Ok(answer::written(&made, StatusCode::OK, None))
 }
 
 /// Delete a config with all its versions.

@@ -21,11 +21,14 @@
 mod archives;
 mod asked;
 mod audit;
+mod changesets;
 mod comparing;
 mod configs;
+mod drafts;
 mod environments;
 mod fetch;
 mod params;
+mod publishing;
 mod releases;
 mod scopes;
 pub mod shown;
@@ -75,6 +78,9 @@ fn management() -> OpenApiRouter<Arc<Shard>> {
         .merge(archives::routes())
         .merge(scopes::routes())
         .merge(audit::routes())
+        .merge(publishing::routes())
+        .merge(drafts::routes())
+        .merge(changesets::routes())
 }
 
 async fn no_such_path() -> Refused {

@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use conflux_common::release::ReleaseRule;
+use conflux_common::{error::FieldProblem, release::ReleaseRule};
 use conflux_proto::{release::from_wire, v1};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -64,6 +64,40 @@ pub struct Config {
     etag: String,
     /// The tenant's revision of its last change.
     revision: String,
+    /// A JSON Schema or, for flat formats, the shorthand; empty: none.
+    schema: String,
+    /// The version that becomes the default by itself; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    promotion: Option<Promotion>,
+}
+
+/// A version that becomes the default by itself, unless the rules change before.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Promotion {
+    version: u64,
+    /// Milliseconds since 1970.
+    due_ms: u64,
+    created_by: String,
+}
+
+impl From<&v1::Promotion> for Promotion {
+    fn from(p: &v1::Promotion) -> Self {
+        Self { version: p.version, due_ms: p.due_ms, created_by: p.created_by.clone() }
+    }
+}
+
+/// What is wrong with a field.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Violation {
+    /// A field of the body, or within a content the JSON pointer.
+    field: String,
+    message: String,
+}
+
+impl From<FieldProblem> for Violation {
+    fn from(p: FieldProblem) -> Self {
+        Self { field: p.field, message: p.description }
+    }
 }
 
 impl From<&v1::Config> for Config {
@@ -86,6 +120,8 @@ impl From<&v1::Config> for Config {
             updated_ms: c.updated_ms,
             etag: c.etag,
             revision: c.revision,
+            schema: c.schema,
+            promotion: c.promotion.as_ref().map(Promotion::from),
         }
     }
 }
@@ -219,14 +255,22 @@ pub struct Written {
     etag: String,
     /// Whether the config is new.
     created: bool,
-    /// Of the version's content; empty where there is none.
+    /// Of the content; empty where there is none.
     hash: String,
+    /// The draft that was kept or dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    draft: Option<u64>,
+    /// When the version becomes the default by itself, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    promotion_due_ms: Option<u64>,
 }
 
 impl From<&v1::WriteResponse> for Written {
     fn from(made: &v1::WriteResponse) -> Self {
         let v1::WriteResponse { config_id, version, revision, etag, created, hash, .. } = made.clone();
-        Self { config_id, version, revision, etag, created, hash }
+        let given = |n: u64| (n > 0).then_some(n);
+        let (draft, promotion_due_ms) = (given(made.draft), given(made.promotion_due_ms));
+        Self { config_id, version, revision, etag, created, hash, draft, promotion_due_ms }
     }
 }
 
