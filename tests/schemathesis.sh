@@ -24,7 +24,8 @@ for name in a.json b.yaml; do
 done
 # Left out: a watch does not end by itself; operators' calls would take the federation apart;
 # an import takes a zip, which schemathesis cannot make (cargo-fuzz has the reader of archives).
-cd "$here"
+# It keeps its notes where it stands.
+cd "$directory"
 "$schemathesis" --config-file "$here/schemathesis.toml" run "$url/openapi.json" --url "$url" \
   --tls-verify "$directory/pki/ca.pem" \
   --header "Authorization: Bearer $(cat "$directory/demo.key")" \
