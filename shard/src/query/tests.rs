@@ -65,8 +65,8 @@ fn filters_select_exactly() {
     assert_eq!(names(&bench, &filter("shop", "", "db.yaml", "")).len(), 3);
     let prefix = Filter { prefix: "db".into(), ..filter("shop", "", "", "") };
     assert_eq!(names(&bench, &prefix).len(), 3);
-    assert!(names(&bench, &Filter { format: "json".into(), ..Default::default() }).is_empty());
-    assert_eq!(names(&bench, &Filter { format: "yaml".into(), ..Default::default() }).len(), 6);
+    assert!(names(&bench, &Filter { format: "toml".into(), ..Default::default() }).is_empty());
+    assert_eq!(names(&bench, &Filter { format: "json".into(), ..Default::default() }).len(), 6);
     assert_eq!(names(&bench, &filter("", "dev", "", "")), ["shop/dev/db.yaml"]);
     assert_eq!(names(&bench, &filter("", "", "", "y")), ["shop/dev/db.yaml", "shop/prod/cache"]);
     assert!(names(&bench, &filter("none", "", "", "")).is_empty());
