@@ -25,7 +25,7 @@ pub(super) fn with_plain_breaks(text: &[u8]) -> Cow<'_, [u8]> {
         [0xe2, 0x80, 0xa8 | 0xa9, ..] => 3,
         _ => 0,
     };
-    if !(0..text.len()).any(|i| length(&text[i..]) > 0) {
+    if text.is_ascii() || !(0..text.len()).any(|i| length(&text[i..]) > 0) {
         return Cow::Borrowed(text);
     }
     let mut plain = text.to_vec();
