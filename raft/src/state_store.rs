@@ -38,7 +38,7 @@ use self::{generation::Generation, meta::StateMeta};
 use crate::{
     app::App,
     database,
-    disk::{DataDir, io_error, write_atomically},
+    disk::{self, DataDir, io_error, write_atomically},
     error::{FatalError, OpenError},
     fatal::Fatal,
     log_store::Durable,
@@ -248,7 +248,7 @@ fn clear_others(dir: &DataDir, number: u64) -> io::Result<()> {
     for found in fs::read_dir(dir.state())? {
         let found = found?;
         if found.file_type()?.is_dir() && found.file_name().to_string_lossy() != number.to_string() {
-            fs::remove_dir_all(found.path())?;
+            disk::remove_dir(&found.path())?;
         }
     }
     Ok(())
