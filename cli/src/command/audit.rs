@@ -37,7 +37,7 @@ pub struct ListArgs {
     /// Before this moment
     #[arg(long)]
     to: Option<String>,
-    /// By this principal: key:<id>, jwt:<issuer>#<subject>
+    /// By this principal: `key:ID`, `jwt:ISSUER#SUBJECT`
     #[arg(long)]
     principal: Option<String>,
     /// put_config, publish, set_releases, ..

@@ -1,4 +1,4 @@
-//! Which versions a config's retention gives up. Pure: the config's row, its versions and group time decide. [`pruning`] is what the leader
+//! Which versions a config's retention gives up. Pure: the config's row, its versions and group time decide. `pruning` is what the leader
 //! does about it, [`archive`] where they go.
 
 pub mod archive;

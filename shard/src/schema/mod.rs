@@ -1,7 +1,7 @@
 //! Schemas: what a content must be, beyond its syntax.
 //!
 //! A schema is a JSON Schema (2020-12, or the draft that its `$schema` names: 7 and older) or, for flat formats, the shorthand of
-//! [`shorthand`]. It is compiled when it is set, so that a wrong one is refused then; contents are checked before they are proposed,
+//! `shorthand`. It is compiled when it is set, so that a wrong one is refused then; contents are checked before they are proposed,
 //! never in apply: another version of a library may judge otherwise.
 
 mod bounds;

@@ -1,6 +1,6 @@
 //! What clients fetched lately, as the gateways tell it (ADR 2): in the memory of every member, bounded, never in the log.
 //!
-//! [`book`] keeps it, [`Usage`] is the handle that calls share, [`impact`] says whom new rules would reach.
+//! `book` keeps it, [`Usage`] is the handle that calls share, [`impact`] says whom new rules would reach.
 
 mod book;
 mod follow;

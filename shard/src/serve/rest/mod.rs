@@ -12,10 +12,10 @@
 //!    the domain answers. `answer::json`, `answer::json_with_etag`, `answer::written` take it.
 //! 3. The handler has a doc comment (first line: what a user reads in a list; then the details) and `#[utoipa::path(..)]`
 //!    with method, path (below `/api/v1/mgt/{tenant}`: without it), tag, query parameters and headers (those of many calls are
-//!    in [`params`]), body, and the successful answers. Parts of the path, `Idempotency-Key`, the headers of every answer,
+//!    in `params`), body, and the successful answers. Parts of the path, `Idempotency-Key`, the headers of every answer,
 //!    security and the errors that any such call may answer are added where the document is put together (`cli/src/openapi`);
 //!    name an error here only if it means something special.
-//! 4. `routes!(get_one, put_one)` in the module's `routes()`: handlers of ONE path in each; and `routes()` in [`table`].
+//! 4. `routes!(get_one, put_one)` in the module's `routes()`: handlers of ONE path in each; and `routes()` in `table`.
 //! 5. `docs/api.md` for users, a test in `shard/tests/serving`.
 
 mod archives;
