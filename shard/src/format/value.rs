@@ -55,6 +55,7 @@ impl Value {
     }
 
     /// Whether it holds more than `max` collections within one another. The recursion ends at the bound.
+    #[cfg(feature = "toml")]
     pub(super) fn deeper_than(&self, max: usize) -> bool {
         match self {
             Value::Map(map) => max == 0 || map.values().any(|inner| inner.deeper_than(max - 1)),
