@@ -10,7 +10,7 @@ ARGS ?=
 .PHONY: help setup build run test check api-fuzz fmt
 
 help: ## show this list
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what the build needs (Debian; nothing where it is there)
 	@.ci/setup
