@@ -9,11 +9,7 @@ pub mod format;
 #[path = "../../src/schema/mod.rs"]
 pub mod schema;
 
-/// The part of the state machine that they name.
-pub mod machine {
-    #[path = "../../../src/machine/limits.rs"]
-    pub mod limits;
-}
+pub mod machine;
 
 use crate::format::{Format, Limits, Value, Wanted, push_step};
 
