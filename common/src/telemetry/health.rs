@@ -4,10 +4,7 @@ use std::{
     convert::Infallible,
     io,
     net::SocketAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -22,7 +19,7 @@ use hyper_util::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -44,17 +41,23 @@ const LATENCY_BUCKETS: &[f64] =
 
 /// Whether the process may be sent requests; shared with what knows.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness(Arc<watch::Sender<bool>>);
 
 impl Readiness {
     /// Says whether the process may be sent requests.
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
+        self.0.send_replace(ready);
     }
 
     /// Whether the process may be sent requests.
     pub fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        *self.0.borrow()
+    }
+
+    /// Returns once the process may be sent requests.
+    pub async fn reached(&self) {
+        // The sender is in `self`: it cannot be gone.
+        let _ = self.0.subscribe().wait_for(|ready| *ready).await;
     }
 }
 

@@ -170,7 +170,7 @@ fn a_sketch_is_split_by_tenant() {
 
 /// Not a test of speed: prints what a fetch pays, for the page that says so.
 #[test]
-#[ignore = "a measurement: cargo nextest run --run-ignored only --no-capture -E 'test(what_counting_costs)'"]
+#[ignore = "a measurement: make measure"]
 fn what_counting_costs() {
     const EACH: u64 = 200_000;
     let usage = Arc::new(Usage::default());

@@ -231,9 +231,7 @@ impl Federation {
                 crate::run::operator_port(listener, tls, &settings, parts.operator, None, std::future::pending());
             self.tasks.spawn(serving);
         }
-        while !door.ready.get() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        door.ready.reached().await;
         let pem = std::fs::read(&settings.client_tls.cert).unwrap();
         Gateway { address, operators, pem, _stop: stop, door }
     }

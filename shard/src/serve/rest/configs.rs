@@ -190,7 +190,8 @@ pub struct ConfigChange {
     retention: Option<Option<Retention>>,
 }
 
-/// The same as a step of a changeset, which names its config.
+/// The same as a step of a changeset, which names its config. The fields stand here again: serde does not refuse unknown ones through
+/// `flatten`.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateStep {
