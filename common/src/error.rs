@@ -146,6 +146,8 @@ pub enum Hint {
     WrongEpoch(u64),
     /// Busy or starting, nothing was proposed: another replica may do.
     TryOther,
+    /// The tenant is about to be served by another shard: to be held, and repeated in a moment.
+    Frozen,
 }
 
 impl Hint {
@@ -155,6 +157,7 @@ impl Hint {
             Hint::NotLeader(leader) => (retry::NOT_LEADER, leader.clone().unwrap_or_default()),
             Hint::WrongEpoch(epoch) => (retry::WRONG_EPOCH, epoch.to_string()),
             Hint::TryOther => (retry::TRY_OTHER, String::new()),
+            Hint::Frozen => (retry::FROZEN, String::new()),
         }
     }
 
@@ -164,6 +167,7 @@ impl Hint {
             retry::NOT_LEADER => Some(Hint::NotLeader((!hint.is_empty()).then(|| hint.to_owned()))),
             retry::WRONG_EPOCH => Some(Hint::WrongEpoch(hint.parse().ok()?)),
             retry::TRY_OTHER => Some(Hint::TryOther),
+            retry::FROZEN => Some(Hint::Frozen),
             _ => None,
         }
     }

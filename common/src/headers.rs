@@ -47,6 +47,8 @@ pub mod retry {
     pub const WRONG_EPOCH: &str = "wrong-epoch";
     /// Busy or starting: another replica may do. Nothing was proposed.
     pub const TRY_OTHER: &str = "try-other";
+    /// The tenant is being handed to another shard: hold the call and repeat it in a moment. No effect.
+    pub const FROZEN: &str = "frozen";
 }
 
 /// Whether a header is internal: every `x-conflux-` but [`TENANT`].

@@ -35,7 +35,7 @@ pub(super) struct Call {
 /// What is known of a call.
 pub(super) enum Remembered {
     Nothing,
-    Answer(PlacementAnswer),
+    Answer(Box<PlacementAnswer>),
     Refused(PlacementRefusal),
 }
 
@@ -87,7 +87,7 @@ pub(super) fn find(rows: &impl Read, call: &Call, now_ms: u64) -> Result<Remembe
     }
     let answer = PlacementAnswer::decode(record.answer)
         .map_err(|e| FatalError(format!("a remembered answer cannot be read: {e}")))?;
-    Ok(Remembered::Answer(answer))
+    Ok(Remembered::Answer(Box::new(answer)))
 }
 
 pub(super) fn remember(tx: &mut Tx<'_>, call: &Call, answer: &PlacementAnswer, now_ms: u64) -> Result<(), FatalError> {

@@ -80,7 +80,7 @@ pub fn apply(tx: &mut Tx<'_>, now_ms: u64, command: PlacementCommand) -> Result<
     if let Some(call) = &call {
         match answers::find(tx, call, now_ms)? {
             Remembered::Nothing => {}
-            Remembered::Answer(answer) => return Ok(Applied { answer, seq: None }),
+            Remembered::Answer(answer) => return Ok(Applied { answer: *answer, seq: None }),
             Remembered::Refused(why) => return Ok(Applied { answer: refusal(why), seq: None }),
         }
     }
@@ -116,6 +116,9 @@ fn run(tx: &mut Tx<'_>, now_ms: u64, command: PlacementCommand) -> Result<Effect
         Some(Op::RevokeKey(id)) => credentials::revoke_key(tx, &id),
         Some(Op::PutRole(role)) => credentials::put_role(tx, role),
         Some(Op::DeleteRole(name)) => credentials::delete_role(tx, name),
+        Some(Op::StartMove(_) | Op::AdvanceMove(_) | Op::CancelMove(_)) => {
+            Err(refuse(Code::Unimplemented, "tenants cannot be moved yet"))
+        }
         // The level keeps new operations out of the log until every member knows them; guessing would make replicas
         // diverge.
         None => {

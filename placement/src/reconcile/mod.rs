@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn advances_on_the_shards_word_only() {
         let record = |state: TenantState| TenantRecord { epoch: 2, state: state.into(), ..Default::default() };
-        let said = |state: &str, epoch| EnsureTenantResponse { state: state.into(), epoch, settings_seq: 0 };
+        let said = |state: &str, epoch| EnsureTenantResponse { state: state.into(), epoch, ..Default::default() };
         let creating = record(TenantState::Creating);
         assert_eq!(next(&creating, &said("active", 2)), Next::Advance(TenantState::Stable));
         for other in [said("active", 1), said("active", 3), said("absent", 0), said("deleted", 2), said("new", 2)] {

@@ -14,8 +14,9 @@ use conflux_common::{
 use conflux_placement::{PlacementSettings, RunError, run};
 use conflux_proto::{
     internal::{
-        EnsureTenantRequest, EnsureTenantResponse, FeedRequest, FeedResponse, GroupMember, GroupRecord, HistoryRequest,
-        HistoryResponse, LookupTenantRequest, ReportGroupRequest, ReportUseRequest, ReportUseResponse, TenantState,
+        EnsureTenantRequest, EnsureTenantResponse, ExportRowsRequest, ExportRowsResponse, FeedRequest, FeedResponse,
+        GroupMember, GroupRecord, HistoryRequest, HistoryResponse, LoadsRequest, LoadsResponse, LookupTenantRequest,
+        ReportGroupRequest, ReportUseRequest, ReportUseResponse, TenantState,
         lookup_tenant_request::By,
         placement_service_client::PlacementServiceClient,
         shard_service_server::{ShardService, ShardServiceServer},
@@ -252,6 +253,14 @@ impl ShardService for StandIn {
         Err(Status::unimplemented("not here"))
     }
 
+    async fn export_rows(&self, _: tonic::Request<ExportRowsRequest>) -> Result<Response<ExportRowsResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn loads(&self, _: tonic::Request<LoadsRequest>) -> Result<Response<LoadsResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
     async fn report_use(&self, _: tonic::Request<ReportUseRequest>) -> Result<Response<ReportUseResponse>, Status> {
         Err(Status::unimplemented("not here"))
     }
@@ -273,6 +282,7 @@ impl ShardService for StandIn {
             state: state.into(),
             epoch: tenant.epoch,
             settings_seq: tenant.settings_seq,
+            ..Default::default()
         }))
     }
 }

@@ -110,6 +110,21 @@ pub(super) fn operation(command: &ShardCommand) -> &'static str {
         Some(Op::DeleteScope(_)) => "delete_scope",
         Some(Op::Promote(_)) => "promote",
         Some(Op::Prune(_)) => "prune",
-        Some(Op::Activate(_) | Op::DeleteTenant(_) | Op::SweepTenant(_) | Op::Expire(_)) | None => "",
+        Some(
+            Op::Activate(_)
+            | Op::DeleteTenant(_)
+            | Op::SweepTenant(_)
+            | Op::Expire(_)
+            | Op::Track(_)
+            | Op::Freeze(_)
+            | Op::Depart(_)
+            | Op::BeginImport(_)
+            | Op::ImportRows(_)
+            | Op::Seal(_)
+            | Op::TakeOver(_)
+            | Op::EndMove(_)
+            | Op::ForgetTouched(_),
+        )
+        | None => "",
     }
 }

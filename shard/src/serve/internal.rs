@@ -9,8 +9,8 @@ use conflux_common::{
 };
 use conflux_proto::{
     internal::{
-        EnsureTenantRequest, EnsureTenantResponse, FeedRequest, HistoryRequest, HistoryResponse, ReportUseRequest,
-        ReportUseResponse,
+        EnsureTenantRequest, EnsureTenantResponse, ExportRowsRequest, ExportRowsResponse, FeedRequest, HistoryRequest,
+        HistoryResponse, LoadsRequest, LoadsResponse, ReportUseRequest, ReportUseResponse,
         shard_service_server::{ShardService, ShardServiceServer},
     },
     status::to_status,
@@ -104,7 +104,20 @@ impl ShardService for Internal {
         let standing = self.shard.ownership.ensure(tenant, Instant::now() + ENSURE).await;
         let standing = standing.map_err(|e| to_status(&e, &id))?;
         let state = standing.state.map_or("absent", |state| state.name()).to_owned();
-        Ok(Response::new(EnsureTenantResponse { state, epoch: standing.epoch.0, settings_seq: standing.settings_seq }))
+        Ok(Response::new(EnsureTenantResponse {
+            state,
+            epoch: standing.epoch.0,
+            settings_seq: standing.settings_seq,
+            ..Default::default()
+        }))
+    }
+
+    async fn export_rows(&self, _: Request<ExportRowsRequest>) -> Result<Response<ExportRowsResponse>, Status> {
+        Err(Status::unimplemented("tenants cannot be moved yet"))
+    }
+
+    async fn loads(&self, _: Request<LoadsRequest>) -> Result<Response<LoadsResponse>, Status> {
+        Err(Status::unimplemented("tenants cannot be moved yet"))
     }
 
     async fn report_use(&self, request: Request<ReportUseRequest>) -> Result<Response<ReportUseResponse>, Status> {

@@ -17,8 +17,9 @@ use conflux_common::{
 };
 use conflux_proto::{
     internal::{
-        self, EnsureTenantRequest, EnsureTenantResponse, FeedEnd, FeedEvent, FeedMark, FeedRequest, FeedResponse,
-        FeedRevision, HistoryRequest, HistoryResponse, ReportUseRequest, ReportUseResponse, TenantState,
+        self, EnsureTenantRequest, EnsureTenantResponse, ExportRowsRequest, ExportRowsResponse, FeedEnd, FeedEvent,
+        FeedMark, FeedRequest, FeedResponse, FeedRevision, HistoryRequest, HistoryResponse, LoadsRequest,
+        LoadsResponse, ReportUseRequest, ReportUseResponse, TenantState,
         change::Change,
         feed_request,
         feed_response::Body,
@@ -160,6 +161,14 @@ impl ShardService for MemberService {
 
     async fn ensure_tenant(&self, _: Request<EnsureTenantRequest>) -> Result<Response<EnsureTenantResponse>, Status> {
         Err(Status::unimplemented("not of a feed"))
+    }
+
+    async fn export_rows(&self, _: Request<ExportRowsRequest>) -> Result<Response<ExportRowsResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn loads(&self, _: Request<LoadsRequest>) -> Result<Response<LoadsResponse>, Status> {
+        Err(Status::unimplemented("not here"))
     }
 
     async fn report_use(&self, _: Request<ReportUseRequest>) -> Result<Response<ReportUseResponse>, Status> {
