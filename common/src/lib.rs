@@ -10,6 +10,7 @@ pub mod body;
 pub mod dial;
 pub mod distinct;
 pub mod error;
+pub mod failpoint;
 pub mod grant;
 pub mod headers;
 pub mod ids;
