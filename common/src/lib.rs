@@ -16,6 +16,7 @@ pub mod headers;
 pub mod ids;
 pub mod labels;
 pub mod quotas;
+pub mod reference;
 pub mod release;
 pub mod respond;
 pub mod serve;

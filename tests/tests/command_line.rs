@@ -58,6 +58,7 @@ async fn users_and_operators_get_their_work_done() {
     let line = CommandLine { federation: federation.directory().join("federation.json") };
     configs(&line);
     watching(&line).await;
+    references(&line, federation.directory()).await;
     tenants_and_keys(&line, federation.directory()).await;
     environments(&line, federation.directory());
     the_state_of_the_federation(&line);
@@ -133,6 +134,90 @@ fn environments(line: &CommandLine, directory: &std::path::Path) {
     let impact = ["config", "impact", "shop/test/a.yaml", "--strategy", "canary", "--percent", "12.5"];
     assert!(line.json(&impact, "")["label_sets"].is_array());
     assert_eq!(line.fails(&["config", "impact", "shop/test/a.yaml", "--strategy", "some"]).0, 2);
+}
+
+/// A content that refers to others is resolved by whoever fetches it, with what their own key may read.
+async fn references(line: &CommandLine, directory: &std::path::Path) {
+    let content = "# {{ .not.ours }}\nurl: \"postgres://{{ conflux:refs/prod/db.json#/hosts/0 }}:{{ conflux:refs/prod/db.json#/port }}\"\n\
+        greeting: '{{ conflux:refs/prod/motd }}'\n";
+    line.ok(&["config", "put", "refs/prod/app.yaml"], content);
+    line.ok(&["config", "put", "refs/prod/db.json"], r#"{"hosts": ["db-{{ conflux:refs/prod/zone }}"], "port": 5432}"#);
+    line.ok(&["config", "put", "refs/prod/motd"], "hello");
+    line.ok(&["config", "put", "refs/prod/zone"], "eu");
+    let get = |name: &str, more: &[&str]| -> Vec<String> {
+        let all = [&["config", "get", name, "--consistency", "leader"], more].concat();
+        all.into_iter().map(str::to_owned).collect()
+    };
+    let run = |arguments: &[String]| line.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), "");
+    let ok = |name: &str, more: &[&str]| {
+        let output = run(&get(name, more));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // What is stored and served stays as it was written.
+    assert_eq!(ok("refs/prod/app.yaml", &[]), content);
+    let resolved = "# {{ .not.ours }}\nurl: \"postgres://db-eu:5432\"\ngreeting: 'hello'\n";
+    assert_eq!(ok("refs/prod/app.yaml", &["--resolve"]), resolved);
+    let told: Value = serde_json::from_str(&ok("refs/prod/app.yaml", &["--resolve", "-o", "json"])).unwrap();
+    assert_eq!(told["content"], resolved);
+    assert_eq!(
+        told["references"],
+        serde_json::json!({"refs/prod/db.json": 1, "refs/prod/motd": 1, "refs/prod/zone": 1})
+    );
+
+    // Nothing is served half: what cannot be resolved is told with its place, and the exit code is that of the refusal.
+    let fails = |name: &str, content: &str| {
+        line.ok(&["config", "put", name], content);
+        let output = run(&get(name, &["--resolve"]));
+        assert!(output.stdout.is_empty(), "{name}: {}", String::from_utf8_lossy(&output.stdout));
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for (name, content, code, why) in [
+        (
+            "refs/bad/none.yaml",
+            "a:\n  \"{{ conflux:refs/prod/none }}\"\n",
+            3,
+            "line 2, column 4: {{ conflux:refs/prod/none }}",
+        ),
+        ("refs/bad/pointer.yaml", "a: '{{ conflux:refs/prod/db.json#/x }}'\n", 2, "nothing is at the pointer"),
+        ("refs/bad/list.yaml", "a: '{{ conflux:refs/prod/db.json#/hosts }}'\n", 2, "point at one value"),
+        ("refs/bad/flat.yaml", "a: '{{ conflux:refs/prod/motd#/x }}'\n", 2, "no values to point at"),
+        ("refs/bad/self.yaml", "a: '{{ conflux:refs/bad/self.yaml#/a }}'\n", 2, "a circle of references"),
+        ("refs/bad/open.yaml", "a: '{{ conflux:refs/prod/motd'\n", 2, "line 1, column 5: a reference that begins"),
+    ] {
+        let (exit, said) = fails(name, content);
+        assert!(exit == code && said.contains(why) && said.contains(name), "{name}: {exit}: {said}");
+    }
+    // A referenced text cannot become a key of its own, nor end the quotes that it stands in.
+    line.ok(&["config", "put", "refs/prod/evil.json"], r#"{"lines": "x\nadmin: true", "quote": "x', admin: 'true"}"#);
+    let (code, said) = fails("refs/bad/lines.yaml", "a: '{{ conflux:refs/prod/evil.json#/lines }}'\n");
+    assert!(code == 2 && said.contains("several lines"), "{said}");
+    let (code, said) = fails("refs/bad/quote.yaml", "{a: '{{ conflux:refs/prod/evil.json#/quote }}'}\n");
+    assert!(code == 2 && said.contains("would be read as something else"), "{said}");
+    line.ok(
+        &["config", "put", "refs/prod/quoted.json"],
+        r#"{"a": "{{ conflux:refs/prod/evil.json#/quote }}\n{{ conflux:refs/prod/evil.json#/lines }}"}"#,
+    );
+    let quoted: Value = serde_json::from_str(&ok("refs/prod/quoted.json", &["--resolve"])).unwrap();
+    assert_eq!(quoted["a"], "x', admin: 'true\nx\nadmin: true");
+
+    // The reader's own rights: who may not read what is referred to is told that it is not there.
+    line.ok(&["role", "set", "--tenant", "demo", "one-file", "--grant", "read=refs/prod/app.yaml"], "");
+    let key_file = directory.join("one-file.key");
+    let key_file = key_file.to_str().unwrap();
+    line.ok(&["key", "create", "--tenant", "demo", "--role", "one-file", "--out", key_file], "");
+    let narrow = ["--key-file", key_file];
+    until("the new key is known", Duration::from_secs(20), || async {
+        run(&get("refs/prod/app.yaml", &narrow)).status.success().then_some(())
+    })
+    .await;
+    let output = run(&get("refs/prod/app.yaml", &["--resolve", "--key-file", key_file]));
+    assert_eq!(
+        (output.status.code(), output.stdout.len()),
+        (Some(3), 0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 async fn watching(line: &CommandLine) {

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use conflux_common::{error::Code, headers};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Map, Value, json};
@@ -17,6 +17,7 @@ use super::{
     Session, cell,
     draft::DraftCommand,
     edit::EditArgs,
+    get::GetArgs,
     inspect::{DiffArgs, ResolveArgs, ValidateArgs},
     instant, pages,
     publish::{PromotionArgs, PublishArgs, RollbackArgs},
@@ -28,7 +29,7 @@ use super::{
 use crate::{
     client::Client,
     failure::Failure,
-    output::{self, Output, Table},
+    output::{Output, Table},
 };
 
 /// What one request may hold (DESIGN section 6), and a little more, so that the service says how much is too much.
@@ -57,24 +58,8 @@ pub enum ConfigCommand {
         if_match: Option<String>,
     },
     /// Fetch what is released to a client with these labels; the content goes to standard output as it is
-    #[command(after_help = "Examples:\n  conflux config get shop/prod/app.yaml > app.yaml\n  \
-        conflux config get shop/prod/app.yaml --label region=eu -o json\n\n\
-        With -o json the answer tells version, hash and revision; content that is no UTF-8 is in base64.")]
-    Get {
-        /// app/env/name
-        config: ConfigPath,
-        /// NAME=VALUE: a label of the client (may be repeated)
-        #[arg(long = "label", value_name = "LABEL")]
-        labels: Vec<Label>,
-        /// How current it must be
-        #[arg(long, value_enum)]
-        consistency: Option<Consistency>,
-        /// At least as new as this revision, as an answer showed it
-        #[arg(long)]
-        min_revision: Option<String>,
-        #[command(flatten)]
-        tenant: TenantArg,
-    },
+    #[command(after_help = super::get::HELP)]
+    Get(GetArgs),
     /// List configs
     List {
         #[arg(long)]
@@ -197,22 +182,12 @@ pub struct WriteArgs {
     tenant: TenantArg,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Consistency {
-    /// Any replica
-    Stale,
-    /// The leader's state
-    Leader,
-    /// After everything that was acknowledged before
-    Linearizable,
-}
-
 /// `app/env/name`
 #[derive(Debug, Clone)]
 pub struct ConfigPath {
-    app: String,
-    env: String,
-    name: String,
+    pub app: String,
+    pub env: String,
+    pub name: String,
 }
 
 impl FromStr for ConfigPath {
@@ -260,18 +235,7 @@ pub async fn run(command: ConfigCommand, session: Session) -> anyhow::Result<()>
     match command {
         ConfigCommand::Create { write, tags } => create(write, tags, &session).await,
         ConfigCommand::Put { write, if_match } => put(write, if_match, &session).await,
-        ConfigCommand::Get { config, labels, consistency, min_revision, tenant } => {
-            let (client, tenant) = session.user(tenant.tenant.as_deref())?;
-            let path = ["api", "v1", "fetch", "config", &tenant, &config.app, &config.env, &config.name];
-            let level = consistency.and_then(|c| c.to_possible_value());
-            let mut query: Vec<(&str, &str)> = level.iter().map(|l| ("consistency", l.get_name())).collect();
-            query.extend(min_revision.as_deref().map(|revision| ("min_revision", revision)));
-            let mut call = client.call_with(Method::GET, &path, &query);
-            for label in labels {
-                call = call.header(format!("{}{}", headers::CLIENT_LABEL_PREFIX, label.name), label.value);
-            }
-            show_content(&client, call, session.output).await
-        }
+        ConfigCommand::Get(args) => super::get::run(args, &session).await,
         ConfigCommand::List { app, env, name, prefix, tag, format, tenant } => {
             let (client, tenant) = session.user(tenant.tenant.as_deref())?;
             let filter =
@@ -397,30 +361,6 @@ pub fn content(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
         bail!("the content has more than {MAX_CONTENT} bytes");
     }
     Ok(content)
-}
-
-async fn show_content(client: &Client, call: RequestBuilder, output: Output) -> anyhow::Result<()> {
-    let answer = client.send(call).await?;
-    let headers = answer.headers().clone();
-    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let content = answer.bytes().await.context("the answer broke off")?;
-    if output == Output::Table {
-        return output::bytes(&content);
-    }
-    let mut value = json!({
-        "version": header(headers::CONFIG_VERSION).and_then(|v| v.parse::<u64>().ok()),
-        "hash": header(headers::CONFIG_HASH),
-        "revision": header(headers::REVISION),
-        "age_ms": header(headers::AGE_MS).and_then(|v| v.parse::<u64>().ok()),
-        "etag": header("etag"),
-        "media_type": header("content-type"),
-        "request_id": header(headers::REQUEST_ID),
-    });
-    match std::str::from_utf8(&content) {
-        Ok(text) => value["content"] = json!(text),
-        Err(_) => value["content_base64"] = json!(STANDARD.encode(&content)),
-    }
-    output.done("", value)
 }
 
 async fn list(client: &Client, tenant: &str, filter: &[(&str, &str)]) -> anyhow::Result<Vec<Value>> {
