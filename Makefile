@@ -7,7 +7,7 @@ CONFLUX := $(TARGET_DIR)/debug/conflux
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check api-fuzz fmt measure
+.PHONY: help setup build run test check api-fuzz fuzz fmt measure
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ check: ## fmt, clippy and rustdoc with warnings denied, licences; writes nothing
 # Not part of `make test`: it takes minutes and needs schemathesis (`pip install schemathesis`; SCHEMATHESIS=path says where).
 api-fuzz: build ## ask a federation of its own everything that /openapi.json allows, and more
 	@tests/schemathesis.sh $(CONFLUX) $(ARGS)
+
+# Not part of `make test`: it compiles the readers of contents once more, with a sanitizer, and runs for as long as it is told.
+SECONDS ?= 60
+TARGETS ?=
+fuzz: setup ## run each fuzz target for SECONDS=60 (TARGETS="yaml toml": only these)
+	@CARGO="$(CARGO)" shard/fuzz/run $(SECONDS) $(TARGETS)
 
 measure: build ## run the measurements that are no tests, and print what they find
 	$(CARGO) test --workspace --locked --lib -- --ignored --nocapture

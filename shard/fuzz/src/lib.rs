@@ -1,4 +1,4 @@
-//! The modules of `conflux-shard` that the targets call, and what each target must see.
+//! The modules that the targets call, and what each target must see. References are of `conflux-common`, which is linked as it is.
 
 #[path = "../../src/archive/mod.rs"]
 pub mod archive;
@@ -8,6 +8,8 @@ pub mod diff;
 pub mod format;
 #[path = "../../src/schema/mod.rs"]
 pub mod schema;
+#[path = "../../../gateway/src/watch/token.rs"]
+pub mod token;
 
 pub mod machine;
 

@@ -56,6 +56,13 @@ impl Wanted {
         self.place.get_or_insert(place);
     }
 
+    /// Says of each place that was found what it is in other terms.
+    #[cfg(feature = "yaml")]
+    pub(super) fn each_place(&mut self, turned: &impl Fn(Place) -> Place) {
+        self.place = self.place.map(turned);
+        self.children.values_mut().for_each(|child| child.each_place(turned));
+    }
+
     /// Where the pointer's value stands, or the nearest one above it whose place is known.
     pub fn place(&self, pointer: &str) -> Place {
         let mut node = self;

@@ -7,6 +7,7 @@
 //! Merge keys (`<<`) are merged, tags are dropped, names that are no texts become their text, several documents are a list.
 
 mod block;
+mod breaks;
 mod flow;
 mod locate;
 mod tag;
@@ -17,7 +18,7 @@ use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, Seq
 
 use self::tag::Tag;
 use super::{
-    ConfigFormat, Format, Limits, Shape, SyntaxError, Value, Wanted,
+    ConfigFormat, Format, Limits, Place, Shape, SyntaxError, Value, Wanted,
     value::{Map, shortened},
 };
 
@@ -47,6 +48,7 @@ impl ConfigFormat for Yaml {
 
     fn locate(&self, text: &str, wanted: &mut Wanted) {
         locate::locate(text, wanted);
+        wanted.each_place(&|place| breaks::shown(text, place));
     }
 }
 
@@ -81,7 +83,7 @@ fn parse(text: &str, limits: &Limits) -> Result<Value, SyntaxError> {
     };
     let mut documents = Vec::new();
     for document in serde_yaml_ng::Deserializer::from_str(text) {
-        documents.push(Node { budget: &budget, depth: 0 }.deserialize(document).map_err(located)?);
+        documents.push(Node { budget: &budget, depth: 0 }.deserialize(document).map_err(|e| located(text, &e))?);
     }
     Ok(match documents.len() {
         0 => Value::Null,
@@ -90,8 +92,9 @@ fn parse(text: &str, limits: &Limits) -> Result<Value, SyntaxError> {
     })
 }
 
-fn located(e: serde_yaml_ng::Error) -> SyntaxError {
-    let (line, column) = e.location().map_or((0, 0), |l| (l.line(), l.column()));
+fn located(text: &str, e: &serde_yaml_ng::Error) -> SyntaxError {
+    let told = e.location().map_or(Place::default(), |l| Place { line: l.line(), column: l.column() });
+    let Place { line, column } = breaks::shown(text, told);
     let whole = e.to_string();
     let message = whole.split(" at line ").next().unwrap_or(&whole);
     // It begins with the path of keys, which the text decides: only the end of a long one is told.
@@ -327,6 +330,7 @@ mod tests {
         assert_eq!(error("a: 1\nb: [1, 2\nc: 3\n").line, 3);
         assert_eq!(error("a: 1\n b: 2\n").line, 2);
         assert!(error("a: 1\na: 2\n").message.contains("twice"));
+        assert_eq!(error("# \u{85}\nb: [1, 2\nc: 3\n").line, 3, "lines of an editor");
         assert!(!passes("a: *nowhere\n"));
         assert!(!passes("? [a, b]\n: c\n"));
         assert!(!passes("\"a"));
