@@ -2,13 +2,13 @@
 //! than a wrong one.
 
 use conflux_proto::{
-    internal::{KeyRecord, TenantRecord, TenantState},
+    internal::{KeyRecord, Move, MovePhase, TenantRecord, TenantState},
     store::{AnswerRecord, TenantRef},
 };
 use conflux_raft::{FatalError, Read, Tx};
 
 use crate::{
-    machine::tenants::awaits_settings,
+    machine::{moves::has_ended, tenants::awaits_settings},
     store::{
         Key,
         rows::{counters, exists, load},
@@ -35,6 +35,7 @@ fn holds(rows: &impl Read, key: &Key, there: bool) -> Result<Held, FatalError> {
     match key {
         Key::Counters | Key::Group(_) | Key::Role { .. } => Ok(Ok(())),
         Key::Tenant(id) | Key::Pending(id) | Key::Tombstone(id) => tenant(rows, *id),
+        Key::Move(id) | Key::EndedMove(id) => one_move(rows, *id),
         Key::TenantName(folded) => name(rows, folded),
         Key::ApiKey(id) => api_key(rows, id),
         Key::KeyOfTenant { key, .. } => api_key(rows, key),
@@ -71,9 +72,45 @@ fn tenant(rows: &impl Read, id: u64) -> Result<Held, FatalError> {
         .and(must(exists(rows, &Key::Group(tenant.shard.clone()))?, "a tenant's shard is known"))
         .and(must(tenant.settings_applied <= tenant.settings_seq, "no settings are confirmed that were never made"))
         .and(must(
-            pending == (in_transit || awaits_settings(&tenant)),
-            "the reconciler's work is what is being created or deleted, or waits for its shard to take settings over",
-        )))
+            pending == (in_transit || tenant.r#move.is_some() || awaits_settings(&tenant)),
+            "the reconciler's work is what is being created or deleted, moves, or waits for its shard to take settings over",
+        ))
+        .and(match &tenant.r#move {
+            Some(m) => moving(rows, &tenant, m)?,
+            None => Ok(()),
+        }))
+}
+
+/// A tenant and the move in its record.
+fn moving(rows: &impl Read, tenant: &TenantRecord, m: &Move) -> Result<Held, FatalError> {
+    let listed: Option<TenantRef> = load(rows, &Key::Move(m.id))?;
+    let owner = (tenant.shard.as_str(), tenant.epoch);
+    let owned = match m.phase() {
+        MovePhase::Preparing | MovePhase::Freezing | MovePhase::Aborted => owner == (m.from.as_str(), m.from_epoch),
+        MovePhase::Committed | MovePhase::Cleaning => owner == (m.to.as_str(), m.to_epoch),
+        MovePhase::Unspecified | MovePhase::Done | MovePhase::GivenUp => false,
+    };
+    Ok(must(tenant.state() == TenantState::Stable, "only a stable tenant moves")
+        .and(must(owned, "a tenant is the source's until its move is committed, and the destination's from then on"))
+        .and(must(m.from != m.to && m.tenant_id == tenant.id, "a move leads its tenant from one shard to another"))
+        .and(must(
+            m.from_epoch < m.to_epoch && m.to_epoch <= tenant.last_epoch,
+            "a move takes an epoch that was never given before",
+        ))
+        .and(must(listed.is_some_and(|l| l.id == tenant.id), "a move under way is listed with its tenant")))
+}
+
+fn one_move(rows: &impl Read, id: u64) -> Result<Held, FatalError> {
+    let listed: Option<TenantRef> = load(rows, &Key::Move(id))?;
+    let ended: Option<Move> = load(rows, &Key::EndedMove(id))?;
+    let of = match &listed {
+        Some(listed) => load::<TenantRecord>(rows, &Key::Tenant(listed.id))?.and_then(|t| t.r#move),
+        None => None,
+    };
+    Ok(must(id < counters(rows)?.next_move_id, "a move's id comes from the counter")
+        .and(must(listed.is_none() || of.is_some_and(|m| m.id == id), "a listed move is in its tenant's record"))
+        .and(must(listed.is_none() || ended.is_none(), "a move is under way or has ended"))
+        .and(must(ended.is_none_or(|m| m.id == id && has_ended(m.phase())), "what has ended goes no further")))
 }
 
 fn name(rows: &impl Read, folded: &str) -> Result<Held, FatalError> {

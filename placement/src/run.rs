@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Placement,
-    reconcile::{self, ShardPeers},
+    reconcile::{self, ShardPeers, Shards},
     serve::router,
     service::{Node, Service},
     settings::PlacementSettings,
@@ -62,7 +62,14 @@ pub async fn run(
 
     let app = Arc::new(Placement::default());
     let node = Node::open(member.clone(), Role::Placement, tls.clone(), app).await?;
-    let service = Service { node: node.clone(), stopping: stopping.clone() };
+    let peers = ShardPeers { tls: tls.clone(), cluster: member.cluster.clone() };
+    let service = Service {
+        node: node.clone(),
+        stopping: stopping.clone(),
+        settings: settings.moves,
+        progress: Arc::default(),
+        shards: Arc::new(Shards::new(peers)),
+    };
     let admission = Admission {
         cluster: member.cluster.clone(),
         allowed: [Role::Gateway, Role::Shard, Role::Placement, Role::Operator].map(Peers::Role).to_vec(),
@@ -70,9 +77,8 @@ pub async fn run(
     let limits = ServeLimits { max_connections: MAX_CONNECTIONS, ..Default::default() };
     let router = router(service.clone());
     let serving = tokio::spawn(serve(port, tls.clone(), admission, limits, router, stopping.clone().cancelled_owned()));
-    let peers = ShardPeers { tls, cluster: member.cluster.clone() };
     let tasks: [JoinHandle<()>; 2] = [
-        tokio::spawn(reconcile::run(service, peers)),
+        tokio::spawn(reconcile::run(service)),
         tokio::spawn(watch_readiness(node.clone(), ready.clone(), stopping.clone())),
     ];
     tracing::info!(group = %member.group, member = %member.member, listen = %member.service_listen, "serving");

@@ -1,6 +1,6 @@
 //! The handle that everything in a running member shares: the node, and what all calls do with it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use conflux_common::error::{ApiError, Code};
@@ -15,7 +15,12 @@ use prost::Message;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Placement, machine::tenants};
+use crate::{
+    Placement,
+    machine::tenants,
+    reconcile::{Shards, progress::Progress},
+    settings::MoveSettings,
+};
 
 /// A member's own node.
 pub type Node = RaftNode<Placement>;
@@ -27,6 +32,12 @@ pub struct Service {
     pub node: Node,
     /// The process stops: streams end.
     pub stopping: CancellationToken,
+    /// How tenants are moved.
+    pub settings: MoveSettings,
+    /// What the leader remembers of the moves under way.
+    pub progress: Arc<Progress>,
+    /// Calls to shards.
+    pub shards: Arc<Shards>,
 }
 
 /// What is left until then; at least a moment, so that a late call gets a proper answer.

@@ -166,6 +166,7 @@ fn path_part(name: &str) -> Value {
         "env" => text("The environment.", NAME),
         "name" => text("The config's name.", CONFIG_NAME),
         "id" => text("The config's id.", "^c[1-9][0-9]{0,18}$"),
+        "move" => json!({"description": "The move's number.", "schema": {"type": "integer", "minimum": 1}}),
         "number" => json!({"description": "Its number, from 1.", "schema": {"type": "integer", "minimum": 1}}),
         "group" => text("`placement` or a shard's name.", NAME),
         "member" => text("A member's name.", NAME),

@@ -34,6 +34,11 @@ pub fn tells_more(known: Option<&GroupRecord>, report: &GroupRecord) -> bool {
     new > old || (new == old && (known.leader != report.leader || known.members != report.members))
 }
 
+/// Whether it can hold tenants at all.
+pub fn has_voters(group: &GroupRecord) -> bool {
+    group.members.iter().any(|m| m.voter)
+}
+
 /// All groups.
 pub fn all(rows: &impl Read) -> Result<Vec<GroupRecord>, FatalError> {
     let (from, to) = Family::Group.range();

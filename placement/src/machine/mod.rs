@@ -8,6 +8,7 @@ pub mod answers;
 pub mod credentials;
 pub mod groups;
 pub mod history;
+pub mod moves;
 pub mod tenants;
 
 use conflux_common::error::{ApiError, Code};
@@ -116,9 +117,9 @@ fn run(tx: &mut Tx<'_>, now_ms: u64, command: PlacementCommand) -> Result<Effect
         Some(Op::RevokeKey(id)) => credentials::revoke_key(tx, &id),
         Some(Op::PutRole(role)) => credentials::put_role(tx, role),
         Some(Op::DeleteRole(name)) => credentials::delete_role(tx, name),
-        Some(Op::StartMove(_) | Op::AdvanceMove(_) | Op::CancelMove(_)) => {
-            Err(refuse(Code::Unimplemented, "tenants cannot be moved yet"))
-        }
+        Some(Op::StartMove(start)) => moves::start(tx, now_ms, command.principal, &start),
+        Some(Op::AdvanceMove(step)) => moves::advance(tx, now_ms, &step),
+        Some(Op::CancelMove(cancel)) => moves::cancel(tx, now_ms, &cancel),
         // The level keeps new operations out of the log until every member knows them; guessing would make replicas
         // diverge.
         None => {

@@ -94,10 +94,8 @@ fn place(rows: &impl Read, name: &TenantName, asked: &str) -> Result<String, Sto
         };
     }
     let groups = groups::all(rows)?;
-    let candidates = groups
-        .iter()
-        .filter(|g| g.members.iter().any(|m| m.voter))
-        .map(|g| Candidate { shard: &g.name, weight: g.weight });
+    let candidates =
+        groups.iter().filter(|g| groups::has_voters(g)).map(|g| Candidate { shard: &g.name, weight: g.weight });
     match scheduler::choose(name.as_str(), candidates) {
         Some(shard) => Ok(shard.to_owned()),
         None => Err(refuse(
@@ -113,7 +111,12 @@ pub(super) fn delete(tx: &mut Tx<'_>, name: &str) -> Result<Effect, Stop> {
     if tenant.state() == TenantState::Deleting {
         return Ok(Effect::new(Answer::Tenant(tenant), []));
     }
-    let tenant = TenantRecord { epoch: tenant.epoch + 1, state: TenantState::Deleting.into(), ..tenant };
+    if let Some(m) = &tenant.r#move {
+        let why = format!("move {} of this tenant to {} is under way: cancel it or wait for its end", m.id, m.to);
+        return Err(refuse(Code::FailedPrecondition, why));
+    }
+    let epoch = last_epoch(&tenant) + 1;
+    let tenant = TenantRecord { epoch, last_epoch: epoch, state: TenantState::Deleting.into(), ..tenant };
     save(tx, &Key::Tenant(tenant.id), &tenant);
     mark(tx, &Key::Pending(tenant.id));
     let mut changes = vec![change::Change::Tenant(tenant.clone())];
@@ -139,6 +142,11 @@ pub(super) fn advance(tx: &mut Tx<'_>, now_ms: u64, step: &AdvanceTenant) -> Res
         (TenantState::Deleting, TenantState::Gone) => Ok(bury(tx, now_ms, tenant)),
         (from, to) => Err(invalid("to", format!("no tenant goes from {from:?} to {to:?}"))),
     }
+}
+
+/// The highest epoch that was ever given to this tenant: an aborted move has burnt its own.
+pub(super) fn last_epoch(tenant: &TenantRecord) -> u64 {
+    tenant.epoch.max(tenant.last_epoch)
 }
 
 /// Whether the shard has not confirmed the newest settings yet.
@@ -170,7 +178,7 @@ pub(super) fn confirm_settings(tx: &mut Tx<'_>, confirm: &ConfirmSettings) -> Re
     }
     let tenant = TenantRecord { settings_applied, ..tenant };
     save(tx, &Key::Tenant(tenant.id), &tenant);
-    if tenant.state() == TenantState::Stable && !awaits_settings(&tenant) {
+    if tenant.state() == TenantState::Stable && tenant.r#move.is_none() && !awaits_settings(&tenant) {
         remove(tx, &Key::Pending(tenant.id));
     }
     Ok(Effect::new(Answer::Tenant(tenant.clone()), [change::Change::Tenant(tenant)]))

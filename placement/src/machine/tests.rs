@@ -1,8 +1,11 @@
 //! The machine on rows in memory. Every command is followed by the invariants.
 
 use conflux_proto::{
-    internal::{GroupMember, GroupRecord, KeyRecord, RoleName, RoleRecord, TenantRecord, TenantState},
-    log::{AdvanceTenant, ConfirmSettings, CreateTenant, DeleteTenantRecord, SetQuotas, SetShardWeight},
+    internal::{GroupMember, GroupRecord, KeyRecord, MovePhase, RoleName, RoleRecord, TenantRecord, TenantState},
+    log::{
+        AdvanceMove, AdvanceTenant, CancelMove, ConfirmSettings, CreateTenant, DeleteTenantRecord, SetQuotas,
+        SetShardWeight, StartMove,
+    },
     store, v1,
 };
 use conflux_raft::{Read, view::MemoryState};
@@ -10,12 +13,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    invariants,
+    invariants, machine,
     store::{
         Family, Key,
         rows::{counters, exists, list_keys},
     },
 };
+
+mod moves;
 
 const NOW: u64 = 1_700_000_000_000;
 
@@ -386,6 +391,7 @@ fn any_op() -> impl Strategy<Value = Op> {
             Just(TenantState::Gone)
         ]
     };
+    let phase = || (1_i32..8).prop_map(|n| MovePhase::try_from(n).unwrap());
     prop_oneof![
         name().prop_map(|n| create(&n)),
         name().prop_map(|n| delete(&n)),
@@ -401,6 +407,18 @@ fn any_op() -> impl Strategy<Value = Op> {
         name().prop_map(|tenant| Op::PutRole(role(&tenant, "ops"))),
         name().prop_map(|tenant| Op::DeleteRole(RoleName { tenant, name: "ops".into() })),
         (0_u64..4).prop_map(|index| Op::ReportGroup(group("shard-a", index))),
+        (name(), 0_u8..3).prop_map(|(tenant, to)| {
+            let to = ["shard-a", "shard-b", "shard-c"][usize::from(to)].into();
+            Op::StartMove(StartMove { tenant, to })
+        }),
+        (1_u64..6, 1_u64..4, phase(), phase()).prop_map(|(tenant_id, id, from, to)| Op::AdvanceMove(AdvanceMove {
+            tenant_id,
+            r#move: id,
+            from: from.into(),
+            to: to.into(),
+            ..Default::default()
+        })),
+        (1_u64..4).prop_map(|id| Op::CancelMove(CancelMove { r#move: id, ..Default::default() })),
         (0_u32..3).prop_map(|weight| Op::SetShardWeight(SetShardWeight { shard: "shard-b".into(), weight })),
     ]
 }
@@ -408,7 +426,7 @@ fn any_op() -> impl Strategy<Value = Op> {
 proptest! {
     /// Whatever comes in whatever order: the invariants hold, refusals write nothing, and two replicas agree.
     #[test]
-    fn any_order_keeps_the_invariants(ops in prop::collection::vec((any_op(), 0_u8..4), 1..60)) {
+    fn any_order_keeps_the_invariants(ops in prop::collection::vec((any_op(), 0_u8..4), 1..80)) {
         let (mut one, mut two) = (Machine::new(), Machine::new());
         for (step, (op, key)) in ops.into_iter().enumerate() {
             let now = NOW + step as u64 * (answers::DAY_MS / 10);

@@ -3,14 +3,19 @@
 //!
 //! Every step may be repeated and may be lost: the shard looks the record up itself, and the record advances by
 //! compare-and-set. So a deposed leader that still works does no harm, and a new one begins with what it finds.
+//!
+//! A tenant that moves is brought to both its shards ([`moves`] decides, `drive` acts, [`progress`] remembers).
 
+mod drive;
+pub mod moves;
+pub mod progress;
 mod shards;
 mod turn;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use conflux_proto::{
-    internal::{EnsureTenantResponse, TenantRecord, TenantState},
+    internal::{EnsureTenantResponse, Move, MovePhase, TenantRecord, TenantState},
     log::{AdvanceTenant, ConfirmSettings, PlacementCommand, placement_command::Op},
 };
 use tokio::{
@@ -19,12 +24,11 @@ use tokio::{
 };
 
 use crate::{
-    machine::{groups, tenants},
+    machine::{self, groups, tenants},
     service::Service,
     store::{Family, Key, rows::list_keys},
 };
-pub use shards::ShardPeers;
-use shards::Shards;
+pub use shards::{ShardPeers, Shards};
 use turn::Turn;
 
 /// Tenants worked on at once.
@@ -35,6 +39,8 @@ const ROUND: usize = 1024;
 const CALL: Duration = Duration::from_secs(5);
 /// For the entry that advances the record.
 const PROPOSE: Duration = Duration::from_secs(5);
+/// In whose name.
+const PRINCIPAL: &str = "placement:reconciler";
 
 /// What is to be done about a tenant that its shard answered for.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,10 +69,19 @@ fn next(record: &TenantRecord, shard: &EnsureTenantResponse) -> Next {
     }
 }
 
+/// How one try for a tenant ended.
+enum Ended {
+    /// The shard answered.
+    Answered,
+    /// It did not: pauses grow.
+    Silent,
+    /// To be looked at again after this pause.
+    Again(Duration),
+}
+
 /// Works until the member stops; only while it leads.
-pub async fn run(service: Service, peers: ShardPeers) {
-    let shards = Arc::new(Shards::new(peers));
-    let mut work = Work { service, shards, turns: HashMap::new(), running: JoinSet::new(), tenants: HashMap::new() };
+pub async fn run(service: Service) {
+    let mut work = Work { service, turns: HashMap::new(), running: JoinSet::new(), tenants: HashMap::new() };
     let mut changes = work.service.node.app().last_change();
     let mut status = work.service.node.status();
     loop {
@@ -92,9 +107,8 @@ pub async fn run(service: Service, peers: ShardPeers) {
 
 struct Work {
     service: Service,
-    shards: Arc<Shards>,
     turns: HashMap<u64, Turn>,
-    running: JoinSet<bool>,
+    running: JoinSet<Ended>,
     tenants: HashMap<Id, u64>,
 }
 
@@ -102,57 +116,98 @@ impl Work {
     /// Starts what is due; when to look again if nothing happens.
     fn start(&mut self) -> Option<Instant> {
         let (from, to) = Family::Pending.range();
-        let pending = match self.service.read(|view| list_keys(view, (&from, &to), ROUND)) {
-            Ok(pending) => pending,
+        let found =
+            self.service.read(|view| Ok((list_keys(view, (&from, &to), ROUND)?, machine::moves::under_way(view)?)));
+        let (pending, moves) = match found {
+            Ok(found) => found,
             Err(error) => {
                 tracing::warn!(%error, "the tenants to reconcile cannot be read");
                 return Some(Instant::now() + turn::LONGEST);
             }
         };
-        let ids: Vec<u64> =
+        let mut ids: Vec<u64> =
             pending.iter().filter_map(|k| if let Key::Pending(id) = k { Some(*id) } else { None }).collect();
         metrics::gauge!("conflux_placement_tenants_pending").set(ids.len() as f64);
+        // However long the list is: what moves is always looked at.
+        ids.extend(moves.iter().map(|m| m.tenant_id));
+        ids.sort_unstable();
+        ids.dedup();
+        metrics::gauge!("conflux_placement_moves_under_way").set(moves.len() as f64);
         self.turns.retain(|id, turn| turn.is_running() || ids.binary_search(id).is_ok());
+        let moving = self.moving(&moves);
         let mut again: Option<Instant> = None;
         for id in ids {
+            let pace = moving.get(&id).copied().unwrap_or(Pace::Ordinary);
             let turn = self.turns.entry(id).or_default();
-            if turn.is_running() {
+            if turn.is_running() || pace == Pace::Waits {
                 continue;
             }
-            if turn.is_due(Instant::now()) && self.running.len() < AT_ONCE {
+            // Writes wait for what is urgent: it does not queue behind shards that do not answer.
+            let free = pace == Pace::Urgent || self.running.len() < AT_ONCE;
+            if turn.is_due(Instant::now()) && free {
                 turn.begin();
-                let (service, shards) = (self.service.clone(), self.shards.clone());
-                let task = self.running.spawn(async move { step(&service, &shards, id).await });
+                let service = self.service.clone();
+                let task = self.running.spawn(async move { step(&service, id).await });
                 self.tenants.insert(task.id(), id);
-            } else if let Some(due) = turn.due() {
+            } else if let Some(due) = turn.due().filter(|due| free && *due > Instant::now()) {
                 again = Some(again.map_or(due, |a| a.min(due)));
             }
         }
         // At the limit the end of one wakes us anyway.
-        if self.running.len() >= AT_ONCE { None } else { again }
+        again
+    }
+
+    /// How the tenants that move are dealt with.
+    fn moving(&self, moves: &[Move]) -> HashMap<u64, Pace> {
+        let in_turn = moves::in_turn(moves, self.service.settings.per_shard);
+        self.service.progress.keep(moves);
+        let pace = |m: &Move| match m.phase() {
+            MovePhase::Preparing if !in_turn.contains(&m.id) => Pace::Waits,
+            MovePhase::Preparing | MovePhase::Cleaning => Pace::Ordinary,
+            _ => Pace::Urgent,
+        };
+        let paces: HashMap<u64, Pace> = moves.iter().map(|m| (m.tenant_id, pace(m))).collect();
+        for m in moves.iter().filter(|m| paces.get(&m.tenant_id) == Some(&Pace::Waits)) {
+            self.service.progress.wait(m.id, Instant::now());
+        }
+        paces
     }
 
     /// Another one leads: what is running is dropped.
     fn stop(&mut self) -> Option<Instant> {
         self.running.abort_all();
         self.turns.clear();
+        self.service.progress.forget();
         None
     }
 
-    fn ended(&mut self, ended: Result<(Id, bool), tokio::task::JoinError>) {
-        let (task, progress) = match ended {
-            Ok((task, progress)) => (task, progress),
-            Err(e) => (e.id(), false),
+    fn ended(&mut self, ended: Result<(Id, Ended), tokio::task::JoinError>) {
+        let (task, ended) = match ended {
+            Ok((task, ended)) => (task, ended),
+            Err(e) => (e.id(), Ended::Silent),
         };
         let tenant = self.tenants.remove(&task);
         if let Some(turn) = tenant.and_then(|id| self.turns.get_mut(&id)) {
-            turn.end(progress, Instant::now());
+            match ended {
+                Ended::Answered => turn.end(true, Instant::now()),
+                Ended::Silent => turn.end(false, Instant::now()),
+                Ended::Again(pause) => turn.end_until(Instant::now() + pause),
+            }
         }
     }
 }
 
-/// One try for one tenant; whether the shard answered.
-async fn step(service: &Service, shards: &Shards, id: u64) -> bool {
+/// How a tenant is dealt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    Ordinary,
+    /// Its move waits for others at the same shards.
+    Waits,
+    Urgent,
+}
+
+/// One try for one tenant.
+async fn step(service: &Service, id: u64) -> Ended {
     let read = service.read(|view| {
         let Some(tenant) = tenants::by_id(view, id)? else { return Ok(None) };
         let group = groups::by_name(view, &tenant.shard)?;
@@ -160,35 +215,40 @@ async fn step(service: &Service, shards: &Shards, id: u64) -> bool {
     });
     let (tenant, group) = match read {
         Ok(Some(found)) => found,
-        Ok(None) => return true,
+        Ok(None) => return Ended::Answered,
         Err(error) => {
             tracing::warn!(tenant = id, %error, "a tenant cannot be reconciled now");
-            return false;
+            return Ended::Silent;
         }
     };
-    let Some(group) = group else { return false };
-    let answer = match shards.ensure(&group, id, Instant::now() + CALL).await {
-        Ok(answer) => answer,
+    if tenant.r#move.is_some() {
+        return drive::drive(service, id).await;
+    }
+    let Some(group) = group else { return Ended::Silent };
+    match service.shards.ensure(&group, id, Instant::now() + CALL).await {
+        Ok(answer) => settle(service, &tenant, &answer).await,
         Err(error) => {
             metrics::counter!("conflux_placement_reconcile_failures_total").increment(1);
             tracing::warn!(tenant = %tenant.name, shard = %tenant.shard, %error, "the shard does not follow yet");
-            return false;
+            Ended::Silent
         }
-    };
-    match next(&tenant, &answer) {
-        Next::Wait => true,
-        Next::Advance(to) => advance(service, &tenant, to).await,
-        Next::Confirm(seq) => confirm(service, &tenant, seq).await,
     }
+}
+
+/// Takes over what the tenant's owner said of it.
+async fn settle(service: &Service, tenant: &TenantRecord, answer: &EnsureTenantResponse) -> Ended {
+    let done = match next(tenant, answer) {
+        Next::Wait => true,
+        Next::Advance(to) => advance(service, tenant, to).await,
+        Next::Confirm(seq) => confirm(service, tenant, seq).await,
+    };
+    if done { Ended::Answered } else { Ended::Silent }
 }
 
 async fn advance(service: &Service, tenant: &TenantRecord, to: TenantState) -> bool {
     let step = AdvanceTenant { id: tenant.id, epoch: tenant.epoch, from: tenant.state, to: to.into() };
-    let command = PlacementCommand {
-        principal: "placement:reconciler".into(),
-        op: Some(Op::AdvanceTenant(step)),
-        ..Default::default()
-    };
+    let command =
+        PlacementCommand { principal: PRINCIPAL.into(), op: Some(Op::AdvanceTenant(step)), ..Default::default() };
     match service.propose(&command, Instant::now() + PROPOSE).await {
         Ok(_) => {
             tracing::info!(tenant = %tenant.name, id = tenant.id, shard = %tenant.shard, ?to, "a tenant has advanced");
@@ -204,7 +264,7 @@ async fn advance(service: &Service, tenant: &TenantRecord, to: TenantState) -> b
 /// Records that the shard has the settings up to this number.
 async fn confirm(service: &Service, tenant: &TenantRecord, settings_seq: u64) -> bool {
     let command = PlacementCommand {
-        principal: "placement:reconciler".into(),
+        principal: PRINCIPAL.into(),
         op: Some(Op::ConfirmSettings(ConfirmSettings { id: tenant.id, settings_seq })),
         ..Default::default()
     };

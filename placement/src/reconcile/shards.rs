@@ -10,18 +10,24 @@ use conflux_common::{
 };
 use conflux_proto::{
     internal::{
-        EnsureTenantRequest, EnsureTenantResponse, GroupMember, GroupRecord, shard_service_client::ShardServiceClient,
+        EnsureTenantRequest, EnsureTenantResponse, GroupMember, GroupRecord, LoadsRequest, LoadsResponse,
+        shard_service_client::ShardServiceClient,
     },
     status::from_status,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Request, Response, Status,
+    transport::{Channel, Endpoint},
+};
 
 use crate::service::left;
 
 /// Members asked for one call, hints included.
 const HOPS: usize = 8;
+/// Of the answer with all loads of a shard: some fifty bytes for a tenant.
+const MAX_LOADS: usize = 64 << 20;
 /// One member's answer.
 const PER_HOP: Duration = Duration::from_secs(3);
 /// Kept connections; the whole lot is dropped beyond it, which costs a handshake each.
@@ -52,40 +58,49 @@ impl Shards {
 
     /// Has the group's leader follow placement's record of this tenant; says where it stands then.
     pub async fn ensure(&self, group: &GroupRecord, id: u64, until: Instant) -> Result<EnsureTenantResponse, ApiError> {
+        let ask = move |mut client: ShardServiceClient<Channel>, left| async move {
+            let mut request = Request::new(EnsureTenantRequest { tenant_id: id });
+            request.set_timeout(left);
+            client.ensure_tenant(request).await
+        };
+        self.ask_leader(group, until, ask).await
+    }
+
+    /// Size and load of the group's tenants, by its leader.
+    pub async fn loads(&self, group: &GroupRecord, until: Instant) -> Result<LoadsResponse, ApiError> {
+        let ask = |client: ShardServiceClient<Channel>, left| async move {
+            let mut request = Request::new(LoadsRequest {});
+            request.set_timeout(left);
+            client.max_decoding_message_size(MAX_LOADS).loads(request).await
+        };
+        self.ask_leader(group, until, ask).await
+    }
+
+    /// Asks one member after another until one answers. No one gets more than a third of what is left of the time: a member
+    /// that hangs must leave some for the others.
+    async fn ask_leader<R, F: Future<Output = Result<Response<R>, Status>>>(
+        &self,
+        group: &GroupRecord,
+        until: Instant,
+        ask: impl Fn(ShardServiceClient<Channel>, Duration) -> F,
+    ) -> Result<R, ApiError> {
         let mut order = Order::new(group);
         let mut last = ApiError::new(Code::Unavailable, "the shard has no members");
         while let Some(member) = order.next() {
-            let by = until.min(Instant::now() + PER_HOP);
-            match self.ask(&group.name, member, id, by).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => {
-                    order.refused(&error);
-                    last = error;
-                }
-            }
+            let by = until.min(Instant::now() + (left(until) / 3).min(PER_HOP));
+            let client = ShardServiceClient::new(self.channel(&group.name, &member.service_address)?);
+            let answer = match timeout_at(by, ask(client, left(by))).await {
+                Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(Err(status)) => from_status(&status),
+                Err(_) => ApiError::new(Code::DeadlineExceeded, format!("{} does not answer", member.name)),
+            };
+            order.refused(&answer);
+            last = answer;
             if Instant::now() >= until {
                 break;
             }
         }
         Err(last)
-    }
-
-    async fn ask(
-        &self,
-        group: &str,
-        member: &GroupMember,
-        id: u64,
-        until: Instant,
-    ) -> Result<EnsureTenantResponse, ApiError> {
-        let channel = self.channel(group, &member.service_address)?;
-        let mut request = tonic::Request::new(EnsureTenantRequest { tenant_id: id });
-        request.set_timeout(left(until));
-        let mut client = ShardServiceClient::new(channel);
-        match timeout_at(until, client.ensure_tenant(request)).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) => Err(from_status(&status)),
-            Err(_) => Err(ApiError::new(Code::DeadlineExceeded, format!("{} does not answer", member.name))),
-        }
     }
 
     fn channel(&self, group: &str, address: &str) -> Result<Channel, ApiError> {

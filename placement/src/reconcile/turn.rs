@@ -45,6 +45,11 @@ impl Turn {
         let doublings = if answered { self.tries / 8 } else { self.tries };
         self.due = Some(now + (SHORTEST * 2u32.saturating_pow(doublings.min(16))).min(LONGEST));
     }
+
+    /// A try ended that knows itself when the next one makes sense.
+    pub fn end_until(&mut self, due: Instant) {
+        *self = Self { due: Some(due), ..Self::default() };
+    }
 }
 
 #[cfg(test)]

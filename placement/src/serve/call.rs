@@ -130,6 +130,11 @@ impl Call {
         now + (self.until.saturating_duration_since(now) / 2).min(most)
     }
 
+    /// Who calls.
+    pub fn principal(&self) -> &str {
+        &self.context.principal.name
+    }
+
     /// Replicates what the call asks for, under its idempotency key if it has one.
     pub async fn propose(&self, service: &Service, op: Op) -> Result<Answer, ApiError> {
         let (idempotency_key, idempotency_ttl_ms) = match &self.context.idempotency {

@@ -4,6 +4,7 @@ mod call;
 mod changes;
 mod follow;
 mod keys;
+mod moves;
 mod page;
 mod quotas;
 mod roles;
@@ -50,6 +51,9 @@ fn table() -> OpenApiRouter<Service> {
         .routes(routes!(roles::set, roles::remove))
         .routes(routes!(shards::list))
         .routes(routes!(shards::show, shards::change))
+        .routes(routes!(moves::list, moves::start))
+        .routes(routes!(moves::show))
+        .routes(routes!(moves::cancel))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::revoke))
         .routes(routes!(roles::list, roles::create))

@@ -19,19 +19,30 @@ pub struct Page {
     after: Option<Vec<u8>>,
 }
 
+/// How long a page may be.
+pub fn limit(asked: Option<u32>) -> Result<usize, ApiError> {
+    let limit = asked.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(ApiError::invalid("limit", format!("1 to {MAX_LIMIT}")));
+    }
+    Ok(limit as usize)
+}
+
+/// It comes from nowhere.
+pub fn wrong_cursor() -> ApiError {
+    ApiError::invalid("cursor", "not the next_cursor of an earlier page")
+}
+
 impl Page {
     /// Reads `limit` and `cursor`.
     pub fn new(limit: Option<u32>, cursor: Option<&str>) -> Result<Page, ApiError> {
-        let limit = limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(ApiError::invalid("limit", format!("1 to {MAX_LIMIT}")));
-        }
+        let limit = self::limit(limit)?;
         let after = cursor
             .filter(|c| !c.is_empty())
             .map(|c| URL_SAFE_NO_PAD.decode(c))
             .transpose()
-            .map_err(|_| ApiError::invalid("cursor", "not the next_cursor of an earlier page"))?;
-        Ok(Page { limit: limit as usize, after })
+            .map_err(|_| wrong_cursor())?;
+        Ok(Page { limit, after })
     }
 
     /// The rows of `from..to` on this page, and the cursor of the next one. A cursor cannot lead out of the range.

@@ -20,6 +20,8 @@ pub struct Tenant {
     incarnation: u64,
     description: String,
     created_ms: u64,
+    /// The move under way; null: none.
+    r#move: Option<u64>,
 }
 
 impl From<TenantRecord> for Tenant {
@@ -40,6 +42,7 @@ impl From<TenantRecord> for Tenant {
             incarnation: t.incarnation,
             description: t.description,
             created_ms: t.created_ms,
+            r#move: t.r#move.map(|m| m.id),
         }
     }
 }

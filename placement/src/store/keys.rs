@@ -16,8 +16,13 @@ pub enum Family {
     TenantName = 0x11,
     /// `tenant id` -> `store.TenantTombstone`: what is left of one that is gone
     Tombstone = 0x12,
-    /// `tenant id` -> empty: tenants in Creating or Deleting, the reconciler's work
+    /// `tenant id` -> empty: tenants in Creating or Deleting, that move, or whose shard has not taken newer settings: the
+    /// reconciler's work
     Pending = 0x13,
+    /// `move id` -> `store.TenantRef`: whose record holds the move, as long as it is under way
+    Move = 0x14,
+    /// `move id` -> `internal.Move`: the last that have ended
+    EndedMove = 0x15,
     /// `group name` -> `internal.GroupRecord`
     Group = 0x20,
     /// `key id` -> `internal.KeyRecord`
@@ -36,12 +41,14 @@ pub enum Family {
 
 impl Family {
     /// All of them.
-    pub const ALL: [Family; 12] = [
+    pub const ALL: [Family; 14] = [
         Family::Counters,
         Family::Tenant,
         Family::TenantName,
         Family::Tombstone,
         Family::Pending,
+        Family::Move,
+        Family::EndedMove,
         Family::Group,
         Family::ApiKey,
         Family::KeyOfTenant,
@@ -66,6 +73,8 @@ pub enum Key {
     TenantName(String),
     Tombstone(u64),
     Pending(u64),
+    Move(u64),
+    EndedMove(u64),
     Group(String),
     ApiKey(String),
     KeyOfTenant { tenant: String, key: String },
@@ -84,6 +93,8 @@ impl Key {
             Key::TenantName(_) => Family::TenantName,
             Key::Tombstone(_) => Family::Tombstone,
             Key::Pending(_) => Family::Pending,
+            Key::Move(_) => Family::Move,
+            Key::EndedMove(_) => Family::EndedMove,
             Key::Group(_) => Family::Group,
             Key::ApiKey(_) => Family::ApiKey,
             Key::KeyOfTenant { .. } => Family::KeyOfTenant,
@@ -99,7 +110,12 @@ impl Key {
         let mut out = vec![self.family() as u8];
         match self {
             Key::Counters => {}
-            Key::Tenant(n) | Key::Tombstone(n) | Key::Pending(n) | Key::Change(n) => put_number(&mut out, *n),
+            Key::Tenant(n)
+            | Key::Tombstone(n)
+            | Key::Pending(n)
+            | Key::Move(n)
+            | Key::EndedMove(n)
+            | Key::Change(n) => put_number(&mut out, *n),
             Key::TenantName(name) | Key::Group(name) | Key::ApiKey(name) => put_name(&mut out, name),
             Key::KeyOfTenant { tenant, key: name } | Key::Role { tenant, name } => {
                 put_name(&mut out, tenant);
@@ -129,6 +145,8 @@ impl Key {
             Family::TenantName => Key::TenantName(name(rest)?),
             Family::Tombstone => Key::Tombstone(number(rest)?),
             Family::Pending => Key::Pending(number(rest)?),
+            Family::Move => Key::Move(number(rest)?),
+            Family::EndedMove => Key::EndedMove(number(rest)?),
             Family::Group => Key::Group(name(rest)?),
             Family::ApiKey => Key::ApiKey(name(rest)?),
             Family::KeyOfTenant => Key::KeyOfTenant { tenant: name(rest)?, key: name(rest)? },
@@ -205,6 +223,8 @@ mod tests {
             name().prop_map(Key::TenantName),
             any::<u64>().prop_map(Key::Tombstone),
             any::<u64>().prop_map(Key::Pending),
+            any::<u64>().prop_map(Key::Move),
+            any::<u64>().prop_map(Key::EndedMove),
             name().prop_map(Key::Group),
             name().prop_map(Key::ApiKey),
             (name(), name()).prop_map(|(tenant, key)| Key::KeyOfTenant { tenant, key }),
@@ -223,7 +243,7 @@ mod tests {
     #[test]
     fn ordinals_are_pinned_and_distinct() {
         let ordinals = Family::ALL.map(|f| f as u8);
-        assert_eq!(ordinals, [0x01, 0x10, 0x11, 0x12, 0x13, 0x20, 0x30, 0x31, 0x40, 0x50, 0x51, 0x60]);
+        assert_eq!(ordinals, [0x01, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x20, 0x30, 0x31, 0x40, 0x50, 0x51, 0x60]);
     }
 
     /// One pinned example of each shape, for the same reason.

@@ -110,8 +110,12 @@ impl Group {
             raft: Default::default(),
             log: Default::default(),
         };
-        let members =
-            (0..count).map(|n| Member { settings: PlacementSettings { member: settings(n) }, running: None }).collect();
+        let members = (0..count)
+            .map(|n| Member {
+                settings: PlacementSettings { member: settings(n), moves: Default::default() },
+                running: None,
+            })
+            .collect();
         let mut group = Group { ca, members, _dir: dir };
         group.members.iter_mut().for_each(Member::start);
         group.leader().await;
