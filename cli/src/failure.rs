@@ -52,6 +52,15 @@ impl Failure {
         }
     }
 
+    /// Whether the same may succeed in a moment.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::NoAnswer { .. } => true,
+            Self::Refused { info, .. } => info.retryable,
+            Self::Usage(_) | Self::Told(_) => false,
+        }
+    }
+
     /// Of any error: what is no `Failure` has no code of its own.
     pub fn code_of(error: &anyhow::Error) -> u8 {
         error.downcast_ref::<Self>().map_or(exit::FAILED, Self::exit_code)

@@ -27,7 +27,7 @@ use crate::{
         archives::{self, ExportArgs, ImportArgs},
         environments::{self, CompareArgs, PromoteArgs},
     },
-    command::{audit::AuditCommand, profile::ProfileCommand, tenant::TenantCommand},
+    command::{audit::AuditCommand, moves::MoveCommand, profile::ProfileCommand, tenant::TenantCommand},
     command::{scope::AppCommand, scope::EnvCommand},
     failure::{EXIT_CODES, Failure},
     output::Output,
@@ -109,6 +109,8 @@ enum Command {
     Audit(Called<AuditCommand>),
     /// Tenants (for operators)
     Tenant(Called<TenantCommand>),
+    /// Tenants on their way to another shard group (for operators)
+    Move(Called<MoveCommand>),
     /// API keys (for operators)
     Key(Called<KeyCommand>),
     /// Roles of a tenant's keys (for operators)
@@ -207,6 +209,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Env(c) => runtime()?.block_on(command::scope::env(c.command, session(c.connection))),
         Command::Audit(c) => runtime()?.block_on(command::audit::run(c.command, session(c.connection))),
         Command::Tenant(c) => runtime()?.block_on(command::tenant::run(c.command, session(c.connection))),
+        Command::Move(c) => runtime()?.block_on(command::moves::run(c.command, session(c.connection))),
         Command::Key(c) => runtime()?.block_on(command::key::run(c.command, session(c.connection))),
         Command::Role(c) => runtime()?.block_on(command::role::run(c.command, session(c.connection))),
         Command::Gateway(args) => service::run(args, service::gateway),

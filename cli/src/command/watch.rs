@@ -51,19 +51,11 @@ pub async fn run(args: WatchArgs, session: Session) -> anyhow::Result<()> {
     loop {
         match follow(&client, &tenant, &query, &mut position, session.output).await {
             Ok(()) => eprintln!("conflux: the stream has ended; connecting again"),
-            Err(e) if may_pass(&e) => eprintln!("conflux: {e}; connecting again"),
+            Err(e) if e.may_pass() => eprintln!("conflux: {e}; connecting again"),
             Err(e) => return Err(e.into()),
         }
         // A gateway that restarts is back in a moment; there is nothing to subscribe to before that.
         tokio::time::sleep(RETRY_EVERY).await;
-    }
-}
-
-fn may_pass(failure: &Failure) -> bool {
-    match failure {
-        Failure::NoAnswer { .. } => true,
-        Failure::Refused { info, .. } => info.retryable,
-        Failure::Usage(_) | Failure::Told(_) => false,
     }
 }
 

@@ -1,6 +1,17 @@
 //! A placement group in this process, on loopback with real certificates, and those who call it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+// Each of the tests that use this uses a part of it.
+#![allow(dead_code)]
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use conflux_common::{
@@ -11,12 +22,12 @@ use conflux_common::{
     testing::{TestCa, free_address},
     tls::{Admission, Peers, Role},
 };
-use conflux_placement::{PlacementSettings, RunError, run};
+use conflux_placement::{PlacementSettings, RunError, run, settings::MoveSettings};
 use conflux_proto::{
     internal::{
         EnsureTenantRequest, EnsureTenantResponse, ExportRowsRequest, ExportRowsResponse, FeedRequest, FeedResponse,
         GroupMember, GroupRecord, HistoryRequest, HistoryResponse, LoadsRequest, LoadsResponse, LookupTenantRequest,
-        ReportGroupRequest, ReportUseRequest, ReportUseResponse, TenantState,
+        MovePhase, ReportGroupRequest, ReportUseRequest, ReportUseResponse, TenantLoad, TenantRecord, TenantState,
         lookup_tenant_request::By,
         placement_service_client::PlacementServiceClient,
         shard_service_server::{ShardService, ShardServiceServer},
@@ -84,6 +95,11 @@ pub struct Answer {
 impl Group {
     /// Starts so many members and waits for a leader.
     pub async fn start(count: usize) -> Group {
+        Self::start_with(count, MoveSettings::default()).await
+    }
+
+    /// As `start`, with other settings.
+    pub async fn start_with(count: usize, moves: MoveSettings) -> Group {
         let dir = tempfile::tempdir().unwrap();
         let ca = Arc::new(TestCa::new(&dir.path().join("ca")));
         let name = |n: usize| format!("placement-{}", n + 1);
@@ -111,10 +127,7 @@ impl Group {
             log: Default::default(),
         };
         let members = (0..count)
-            .map(|n| Member {
-                settings: PlacementSettings { member: settings(n), moves: Default::default() },
-                running: None,
-            })
+            .map(|n| Member { settings: PlacementSettings { member: settings(n), moves }, running: None })
             .collect();
         let mut group = Group { ca, members, _dir: dir };
         group.members.iter_mut().for_each(Member::start);
@@ -216,13 +229,24 @@ impl Group {
 
     /// Starts a stand-in for a shard group with one member and has it reported.
     pub async fn with_shard(self: &Arc<Self>, name: &str) -> JoinHandle<()> {
+        self.with_shard_that(name, Arc::default()).await
+    }
+
+    /// As `with_shard`, of a shard that behaves as the test says.
+    pub async fn with_shard_that(self: &Arc<Self>, name: &str, manner: Arc<Manner>) -> JoinHandle<()> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let uri = format!("shard/{name}/{name}-1");
         let tls = self.ca.context(&format!("conflux://test/{uri}"));
         let allowed = vec![Peers::Role(Role::Placement)];
         let admission = Admission { cluster: "test".parse().unwrap(), allowed };
-        let service = ShardServiceServer::new(StandIn { group: self.clone(), uri: uri.clone() });
+        let service = ShardServiceServer::new(StandIn {
+            group: self.clone(),
+            uri: uri.clone(),
+            name: name.to_owned(),
+            manner,
+            tenants: Mutex::default(),
+        });
         let router = axum::Router::new().route_service("/conflux.internal.v1.ShardService/{*method}", service);
         let serving = serve(listener, tls, admission, ServeLimits::default(), router, std::future::pending());
         let serving = tokio::spawn(serving);
@@ -239,10 +263,93 @@ pub fn shard(name: &str, log_index: u64, address: &str) -> GroupRecord {
     GroupRecord { name: name.into(), log_index, members: vec![member], leader: 1, ..Default::default() }
 }
 
+/// How a stand-in behaves.
+#[derive(Default)]
+pub struct Manner {
+    /// Its imports make no progress.
+    pub never_copies: AtomicBool,
+    /// It never has all of a frozen tenant.
+    pub never_prepares: AtomicBool,
+    /// It answers nothing.
+    pub is_silent: AtomicBool,
+    /// What it says of the tenants that it is asked about in `Loads`.
+    pub loads: Mutex<Vec<TenantLoad>>,
+}
+
+fn is(flag: &AtomicBool) -> bool {
+    flag.load(Ordering::SeqCst)
+}
+
 /// Follows placement's record as a shard does, with nothing behind it.
 struct StandIn {
     group: Arc<Group>,
     uri: String,
+    name: String,
+    manner: Arc<Manner>,
+    tenants: Mutex<HashMap<u64, Held>>,
+}
+
+/// What a stand-in has of a tenant.
+#[derive(Default, Clone, Copy)]
+struct Held {
+    rows: u64,
+    ended_move: u64,
+}
+
+/// Rows of every tenant.
+const ROWS: u64 = 3;
+
+impl StandIn {
+    /// What a shard answers that has logged what follows from the record.
+    fn follow(&self, tenant: &TenantRecord) -> EnsureTenantResponse {
+        let mut tenants = self.tenants.lock().unwrap();
+        let held = tenants.entry(tenant.id).or_default();
+        let owns = tenant.shard == self.name;
+        let Some(m) = &tenant.r#move else {
+            held.rows = if owns { ROWS } else { held.rows.saturating_sub(1) };
+            return answer(if owns { "active" } else { "moved" }, tenant.epoch, held);
+        };
+        let epoch = if m.from == self.name { m.from_epoch } else { m.to_epoch };
+        let source = m.from == self.name;
+        let mut said = match m.phase() {
+            MovePhase::Preparing if source => answer("active", epoch, held),
+            MovePhase::Preparing => {
+                if !is(&self.manner.never_copies) {
+                    held.rows = (held.rows + 1).min(ROWS);
+                }
+                answer("importing", 0, held)
+            }
+            MovePhase::Freezing if source => answer("frozen", epoch, held),
+            MovePhase::Freezing if is(&self.manner.never_prepares) => answer("importing", 0, held),
+            MovePhase::Freezing => answer("prepared", 0, held),
+            MovePhase::Aborted => {
+                held.ended_move = m.id;
+                held.rows = if source { ROWS } else { 0 };
+                answer(if source { "active" } else { "absent" }, epoch, held)
+            }
+            _ => {
+                held.ended_move = m.id;
+                held.rows = if source { held.rows.saturating_sub(1) } else { ROWS };
+                answer(if source { "moved" } else { "active" }, m.to_epoch, held)
+            }
+        };
+        said.r#move = m.id;
+        said
+    }
+}
+
+fn answer(state: &str, epoch: u64, held: &Held) -> EnsureTenantResponse {
+    EnsureTenantResponse {
+        state: state.into(),
+        epoch,
+        ended_move: held.ended_move,
+        revision: 9,
+        rows_hash: vec![7; 32].into(),
+        rows: held.rows,
+        row_bytes: held.rows * 100,
+        import_whole: held.rows == ROWS,
+        ..Default::default()
+    }
 }
 
 #[tonic::async_trait]
@@ -262,7 +369,10 @@ impl ShardService for StandIn {
     }
 
     async fn loads(&self, _: tonic::Request<LoadsRequest>) -> Result<Response<LoadsResponse>, Status> {
-        Err(Status::unimplemented("not here"))
+        if is(&self.manner.is_silent) {
+            return Err(Status::unavailable("it is told to be silent"));
+        }
+        Ok(Response::new(LoadsResponse { tenants: self.manner.loads.lock().unwrap().clone() }))
     }
 
     async fn report_use(&self, _: tonic::Request<ReportUseRequest>) -> Result<Response<ReportUseResponse>, Status> {
@@ -273,21 +383,19 @@ impl ShardService for StandIn {
         &self,
         request: tonic::Request<EnsureTenantRequest>,
     ) -> Result<Response<EnsureTenantResponse>, Status> {
+        if is(&self.manner.is_silent) {
+            return Err(Status::unavailable("it is told to be silent"));
+        }
         let id = request.into_inner().tenant_id;
         let leader = self.group.leader().await;
         let lookup = LookupTenantRequest { by: Some(By::Id(id)) };
         let found = self.group.grpc(leader, &self.uri).lookup_tenant(lookup).await?.into_inner();
         let tenant = found.tenant.ok_or_else(|| Status::not_found("no such tenant"))?;
-        let state = match tenant.state() {
-            TenantState::Creating | TenantState::Stable => "active",
-            _ => "deleted",
+        let said = match tenant.state() {
+            TenantState::Creating | TenantState::Stable => self.follow(&tenant),
+            _ => answer("deleted", tenant.epoch, &Held::default()),
         };
-        Ok(Response::new(EnsureTenantResponse {
-            state: state.into(),
-            epoch: tenant.epoch,
-            settings_seq: tenant.settings_seq,
-            ..Default::default()
-        }))
+        Ok(Response::new(EnsureTenantResponse { settings_seq: tenant.settings_seq, ..said }))
     }
 }
 
