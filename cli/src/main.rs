@@ -86,8 +86,10 @@ enum Command {
     Compare(CalledWith<CompareArgs>),
     /// Bring what is released in one environment into another; shows the differences and asks first
     #[command(after_help = "Examples:\n  conflux promote --app shop --from dev --to test\n  \
-        conflux promote --app shop --from test --to prod --name app.yaml --yes\n\n\
-        All or nothing. What was changed in the meantime is not overwritten.")]
+        conflux promote --app shop --from test --to prod --name app.yaml --yes\n  \
+        conflux promote --app shop --from test --to prod --dry-run\n\n\
+        All or nothing. What was changed in the meantime is not overwritten, and what does not fit the schema\n\
+        that it has where it goes is refused.")]
     Promote(CalledWith<PromoteArgs>),
     /// Write configs to an archive: a zip with a manifest
     #[command(after_help = "Example:\n  conflux export --app shop --env prod --file shop-prod.zip")]

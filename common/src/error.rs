@@ -148,6 +148,8 @@ pub enum Hint {
     TryOther,
     /// The tenant is about to be served by another shard: to be held, and repeated in a moment.
     Frozen,
+    /// What the leader checked the call against has changed since: it checks again. Never leaves a shard.
+    Recheck,
 }
 
 impl Hint {
@@ -158,6 +160,7 @@ impl Hint {
             Hint::WrongEpoch(epoch) => (retry::WRONG_EPOCH, epoch.to_string()),
             Hint::TryOther => (retry::TRY_OTHER, String::new()),
             Hint::Frozen => (retry::FROZEN, String::new()),
+            Hint::Recheck => (retry::RECHECK, String::new()),
         }
     }
 
@@ -168,6 +171,7 @@ impl Hint {
             retry::WRONG_EPOCH => Some(Hint::WrongEpoch(hint.parse().ok()?)),
             retry::TRY_OTHER => Some(Hint::TryOther),
             retry::FROZEN => Some(Hint::Frozen),
+            retry::RECHECK => Some(Hint::Recheck),
             _ => None,
         }
     }

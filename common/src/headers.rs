@@ -49,6 +49,8 @@ pub mod retry {
     pub const TRY_OTHER: &str = "try-other";
     /// The tenant is being handed to another shard: hold the call and repeat it in a moment. No effect.
     pub const FROZEN: &str = "frozen";
+    /// What the shard checked the call against has changed since. Inside a shard: it never leaves one.
+    pub const RECHECK: &str = "recheck";
 }
 
 /// Whether a header is internal: every `x-conflux-` but [`TENANT`].

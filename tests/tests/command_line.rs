@@ -104,6 +104,24 @@ fn environments(line: &CommandLine, directory: &std::path::Path) {
     let diff = line.ok(&[&["compare", "--diff"], &pair[..]].concat(), "");
     assert!(diff.contains("-a: 0\n+a: 1\n"), "{diff}");
 
+    // What does not fit where it would go is said before anything else, whatever it was where it comes from.
+    let pair_promote = [&["promote"], &pair[..]].concat();
+    let schema = directory.join("a.schema");
+    std::fs::write(&schema, "a: string\n").unwrap();
+    line.ok(&["config", "update", "shop/test/a.yaml", "--schema", schema.to_str().unwrap()], "");
+    let dry = line.run(&[&pair_promote[..], &["--dry-run", "-o", "json"]].concat(), "");
+    let told: Value = serde_json::from_slice(&dry.stdout).unwrap();
+    assert_eq!((dry.status.code(), &told["promoted"][0]["violations"][0]["field"]), (Some(2), &"/a".into()), "{told}");
+    for more in [&[][..], &["--yes"]] {
+        let refused = line.run(&[&pair_promote[..], more].concat(), "y\n");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(2) && said.contains("a.yaml") && said.contains("/a"), "{said}");
+        assert!(!said.contains("[y/N]"), "{said}");
+    }
+    assert_eq!(line.ok(&["config", "get", "shop/test/a.yaml", "--consistency", "leader"], ""), "a: 0\n");
+    line.ok(&["config", "update", "shop/test/a.yaml", "--no-schema"], "");
+    assert!(line.ok(&[&pair_promote[..], &["--dry-run"]].concat(), "").contains("2 config(s) would be promoted"));
+
     // Without a yes nothing is done, and what would be done was shown.
     let promote = [&["promote"], &pair[..]].concat();
     let asked = line.run(&promote, "\n");

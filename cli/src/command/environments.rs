@@ -48,6 +48,9 @@ pub struct PromoteArgs {
     /// Of the versions that are made
     #[arg(long)]
     description: Option<String>,
+    /// Only show what would be done, and what would be refused
+    #[arg(long)]
+    dry_run: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -86,26 +89,55 @@ pub async fn promote(args: PromoteArgs, session: &Session) -> anyhow::Result<()>
     if wanted.is_empty() {
         return session.output.done("nothing to promote: it is the same already", json!({"promoted": []}));
     }
-    if !args.yes {
-        eprint!("{}", diffs(&wanted));
-        confirm(&format!("Promote {} config(s) of {} from {} to {}?", wanted.len(), args.app, args.from, args.to))?;
-    }
     let names: Vec<String> = wanted.iter().map(|config| cell(config, "name")).collect();
     // Only what was shown, and only if it is still what was shown.
     let expected: Map<String, Value> =
         wanted.iter().map(|c| (cell(c, "name"), c["to"]["etag"].as_str().unwrap_or_default().into())).collect();
     let mut body = json!({"app": args.app, "from": args.from, "to": args.to, "names": names, "expected": expected});
-    if let Some(description) = args.description {
-        body["description"] = description.into();
+    if let Some(description) = &args.description {
+        body["description"] = description.as_str().into();
     }
-    let call = client.call(Method::POST, &["api", "v1", "mgt", &tenant, "promote"]);
-    let answer = client.json(call.json(&body)).await?;
+    let call = || client.call(Method::POST, &["api", "v1", "mgt", &tenant, "promote"]);
+    if args.dry_run || !args.yes {
+        // The contents are checked against the schemas where they go before anything is said to be possible.
+        let mut look = body.clone();
+        look["dry_run"] = true.into();
+        let told = client.json(call().json(&look)).await?;
+        eprint!("{}", diffs(&wanted));
+        let wrong = violations(&told, &args);
+        if args.dry_run {
+            let text =
+                if wrong.is_empty() { format!("{} config(s) would be promoted", wanted.len()) } else { wrong.clone() };
+            session.output.done(text.trim_end(), told)?;
+            return if wrong.is_empty() { Ok(()) } else { Err(Failure::Told(exit::USAGE).into()) };
+        }
+        if !wrong.is_empty() {
+            return Err(Failure::Usage(format!("nothing was promoted\n{}", wrong.trim_end())).into());
+        }
+        confirm(&format!("Promote {} config(s) of {} from {} to {}?", wanted.len(), args.app, args.from, args.to))?;
+    }
+    let answer = client.json(call().json(&body)).await?;
     let mut text = String::new();
     for config in items(&answer, "promoted") {
         let (name, from, to) = (cell(config, "name"), cell(config, "from_version"), cell(config, "to_version"));
         writeln!(text, "{}/{}/{name} is at version {to}, from version {from} of {}", args.app, args.to, args.from)?;
     }
     session.output.done(text.trim_end(), answer)
+}
+
+/// What is against the schemas where things would go, in lines.
+fn violations(told: &Value, args: &PromoteArgs) -> String {
+    let mut text = String::new();
+    for config in items(told, "promoted") {
+        for violation in config["violations"].as_array().into_iter().flatten() {
+            let at = format!("{}/{}/{}", args.app, args.to, cell(config, "name"));
+            let line =
+                format!("{at} would be refused: {}: {}", cell(violation, "field"), cell(violation, "description"));
+            text.push_str(&output::plain(&line));
+            text.push('\n');
+        }
+    }
+    text
 }
 
 /// What a promotion would change: released by default where things come from, and not the same where they go.

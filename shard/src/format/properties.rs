@@ -80,19 +80,26 @@ fn walk(text: &str, mut each: impl FnMut(usize, String, String)) -> Result<(), S
     Ok(())
 }
 
-/// Where a line begins that is too long; none: nowhere.
+/// Where a line begins that is too long; none: nowhere. Of a line that is, no more is looked at than it may have.
 fn too_long(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
     let (mut start, mut at) = (0, 0);
-    for line in text.split_inclusive(['\n', '\r']) {
-        at += line.len();
+    while at < bytes.len() {
+        let window = &bytes[at..bytes.len().min(start + MAX_LINE + 1)];
+        let Some(found) = window.iter().position(|b| matches!(b, b'\n' | b'\r')) else {
+            return (bytes.len() - start > MAX_LINE).then_some(start);
+        };
+        let words = &window[..found];
+        let goes_on = words.iter().rev().take_while(|b| **b == b'\\').count() % 2 == 1;
+        at += found + 1;
+        // `\r\n` ends one line.
+        if window[found] == b'\r' && bytes.get(at) == Some(&b'\n') {
+            at += 1;
+        }
         if at - start > MAX_LINE {
             return Some(start);
         }
-        let words = line.trim_end_matches(['\n', '\r']);
-        let goes_on = words.bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 1;
-        // Behind `\r\n` comes an empty line, which ends nothing.
-        let empty = line == "\n" && text[..at].ends_with("\r\n");
-        if !goes_on && !empty {
+        if !goes_on {
             start = at;
         }
     }

@@ -5,6 +5,7 @@ use conflux_proto::{log, v1};
 use super::{
     change::{Change, Kind},
     input::NewVersion,
+    precondition,
     stop::Stop,
 };
 
@@ -22,6 +23,7 @@ pub(super) fn create_version(change: &mut Change<'_, '_>, op: &log::CreateVersio
     };
     new.check()?;
     change.demand(Some(&config))?;
+    precondition::check_schema(op.checked.as_ref(), &op.schema, Some(&config))?;
     change.add_version(&mut config, &new)?;
     let (rules, version) = (config.rules.clone(), config.latest_version);
     Ok(change.commit(Kind::Versioned, config, rules, version, &op.sha256)?)

@@ -16,7 +16,7 @@ mod invariants;
 mod lifecycle;
 pub mod limits;
 pub mod notice;
-mod precondition;
+pub(crate) mod precondition;
 mod promotion;
 mod prune;
 mod publish;

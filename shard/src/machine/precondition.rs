@@ -1,7 +1,12 @@
-//! `If-Match` and `If-None-Match: *` of a config.
+//! `If-Match` and `If-None-Match: *` of a config; and that the schema is still the one that the leader checked the content against.
 
-use conflux_common::error::{ApiError, Code};
-use conflux_proto::{log::ShardCommand, store};
+use bytes::Bytes;
+use conflux_common::error::{ApiError, Code, Hint};
+use conflux_proto::{
+    log::{SchemaSeen, ShardCommand},
+    store,
+};
+use sha2::{Digest, Sha256};
 
 /// What a write demands of the config that it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +33,33 @@ pub(super) fn check(condition: Condition, config: Option<&store::Config>) -> Res
             failed("the config was changed since: read it anew and repeat with its present ETag")
         }
         None if condition.if_match != 0 => failed("the config does not exist (any more)"),
+        _ => Ok(()),
+    }
+}
+
+/// This schema (empty: none), as a command names it.
+pub(crate) fn seen(schema: &str) -> SchemaSeen {
+    let sha256 = if schema.is_empty() { Bytes::new() } else { Sha256::digest(schema).to_vec().into() };
+    SchemaSeen { sha256 }
+}
+
+/// A schema that none is: of a content that does not fit, sent again under a key. It gets the answer that is remembered, or nothing.
+pub(crate) fn never() -> SchemaSeen {
+    SchemaSeen { sha256: Bytes::from_static(&[0]) }
+}
+
+/// Refuses a content that was checked against another schema than the one that counts: its own, or that of its config.
+pub(super) fn check_schema(
+    checked: Option<&SchemaSeen>,
+    own: &str,
+    config: Option<&store::Config>,
+) -> Result<(), ApiError> {
+    let counts = if own.is_empty() { config.map_or("", |config| &config.schema) } else { own };
+    match checked {
+        Some(checked) if *checked != seen(counts) => Err(ApiError {
+            hint: Some(Hint::Recheck),
+            ..ApiError::new(Code::Aborted, "the schema was changed while the content was checked: send it again")
+        }),
         _ => Ok(()),
     }
 }

@@ -11,7 +11,7 @@ use super::{
     change::{Change, Kind},
     drafts,
     input::NewVersion,
-    limits, rules,
+    limits, precondition, rules,
     stop::Stop,
 };
 use crate::{
@@ -27,6 +27,7 @@ pub(super) fn publish(change: &mut Change<'_, '_>, op: &log::Publish) -> Result<
     let promotion = promotion(change, op, &strategy)?;
     let source = source(op)?;
     change.demand(Some(&config))?;
+    precondition::check_schema(op.checked.as_ref(), &op.schema, Some(&config))?;
     let before = config.clone();
 
     let (number, sha256) = match source {

@@ -6,7 +6,7 @@ use conflux_proto::{log, store, v1};
 use super::{
     change::{Change, Kind},
     input::{self, NewVersion},
-    rules,
+    precondition, rules,
     stop::Stop,
 };
 use crate::{query, store::config};
@@ -28,6 +28,7 @@ pub(super) fn put_config(change: &mut Change<'_, '_>, op: &log::PutConfig) -> Re
     new.check()?;
     let found = config::by_name(&*change.tx, change.tenant.id, &op.app, &op.env, &op.name)?;
     change.demand(found.as_ref())?;
+    precondition::check_schema(op.checked.as_ref(), "", found.as_ref())?;
     let (kind, mut config) = match found {
         Some(config) if is_released(change, &config, &new)? => {
             return Ok(change.unchanged(&config, config.latest_version, &op.sha256));

@@ -76,35 +76,56 @@ impl Slot {
 /// Whether an answer is remembered under the command's key, so that the command must be proposed to get it.
 pub(crate) fn is_known(rows: &dyn Read, command: &ShardCommand) -> Result<bool, FatalError> {
     match &command.idempotency {
-        Some(given) => Ok(idempotency::get(rows, command.tenant_id, scope(command, &given.key))?.is_some()),
+        Some(given) => knows(rows, command.tenant_id, &command.principal, operation(command), &given.key),
         None => Ok(false),
     }
 }
 
+/// The same before there is a command: of a principal's operation.
+pub(crate) fn knows(
+    rows: &dyn Read,
+    tenant: u64,
+    principal: &str,
+    operation: &str,
+    key: &str,
+) -> Result<bool, FatalError> {
+    Ok(idempotency::get(rows, tenant, scope_of(principal, operation, key))?.is_some())
+}
+
 /// Principal, operation and key; the tenant is in the row's key. Each with its length, so that no two triples meet.
 fn scope(command: &ShardCommand, key: &str) -> [u8; 32] {
+    scope_of(&command.principal, operation(command), key)
+}
+
+fn scope_of(principal: &str, operation: &str, key: &str) -> [u8; 32] {
     let mut hash = Sha256::new();
-    for part in [command.principal.as_str(), operation(command), key] {
+    for part in [principal, operation, key] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
     hash.finalize().into()
 }
 
+/// Names of operations, as [`operation`] gives them.
+pub(crate) const PUT_CONFIG: &str = "put_config";
+pub(crate) const CREATE_VERSION: &str = "create_version";
+pub(crate) const PUBLISH: &str = "publish";
+pub(crate) const APPLY_CHANGESET: &str = "apply_changeset";
+
 /// The operation's name in the scope and in audit records: stable for ever.
 pub(super) fn operation(command: &ShardCommand) -> &'static str {
     match command.op {
-        Some(Op::PutConfig(_)) => "put_config",
+        Some(Op::PutConfig(_)) => PUT_CONFIG,
         Some(Op::CreateConfig(_)) => "create_config",
-        Some(Op::CreateVersion(_)) => "create_version",
+        Some(Op::CreateVersion(_)) => CREATE_VERSION,
         Some(Op::SetReleases(_)) => "set_releases",
         Some(Op::DeleteConfig(_)) => "delete_config",
         Some(Op::UpdateConfig(_)) => "update_config",
         Some(Op::SaveDraft(_)) => "save_draft",
         Some(Op::DropDraft(_)) => "drop_draft",
-        Some(Op::Publish(_)) => "publish",
+        Some(Op::Publish(_)) => PUBLISH,
         Some(Op::Rollback(_)) => "rollback",
-        Some(Op::ApplyChangeset(_)) => "apply_changeset",
+        Some(Op::ApplyChangeset(_)) => APPLY_CHANGESET,
         Some(Op::CancelPromotion(_)) => "cancel_promotion",
         Some(Op::PutScope(_)) => "put_scope",
         Some(Op::DeleteScope(_)) => "delete_scope",

@@ -28,7 +28,7 @@ pub const MAX_SCHEMA_BYTES: usize = 64 << 10;
 pub const MAX_VIOLATIONS: usize = 100;
 
 /// Steps that a check may take: so many, and so many for each value. A step is one look at one value.
-const STEPS: usize = 1 << 20;
+const STEPS: usize = 1 << 19;
 const STEPS_EACH: usize = 256;
 /// Errors that a check may meet; of a format that holds texts, where each number is one until it is read as such.
 const ERRORS: usize = 2_000;

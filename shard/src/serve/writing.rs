@@ -9,7 +9,10 @@ use conflux_common::{
 };
 use conflux_proto::{
     context::IdempotencyKey,
-    log::{self, Idempotency, Publish, ShardCommand, shard_answer, shard_command::Op, step::Op as StepOp},
+    log::{
+        self, CreateVersion, Idempotency, Publish, PutConfig, ShardCommand, shard_answer, shard_command::Op,
+        step::Op as StepOp,
+    },
     quotas::effective,
     v1::{ChangesetResponse, WriteResponse},
 };
@@ -287,21 +290,21 @@ fn idempotency(key: &IdempotencyKey, parts: &[Part], op: &Op) -> Result<Idempote
     Ok(Idempotency { key: key.clone(), fingerprint: hash.finalize().to_vec().into(), ttl_ms })
 }
 
-/// The content is in the fingerprint by its hash. Of a draft only its number is: what is in it was looked up, and a repetition that
+/// The content is in the fingerprint by its hash; the schema that it was checked against is not: a repetition may find another one. Of a draft only its number is: what is in it was looked up, and a repetition that
 /// finds it gone is the same call.
 fn without_content(mut op: Op) -> Op {
     match &mut op {
-        Op::PutConfig(op) => op.content.clear(),
+        Op::PutConfig(op) => without_put(op),
         Op::CreateConfig(op) => op.content.clear(),
-        Op::CreateVersion(op) => op.content.clear(),
+        Op::CreateVersion(op) => without_version(op),
         Op::SaveDraft(op) => op.content.clear(),
         Op::Publish(op) => without_publish(op),
         Op::ApplyChangeset(op) => {
             for step in &mut op.steps {
                 match &mut step.op {
-                    Some(StepOp::PutConfig(op)) => op.content.clear(),
+                    Some(StepOp::PutConfig(op)) => without_put(op),
                     Some(StepOp::CreateConfig(op)) => op.content.clear(),
-                    Some(StepOp::CreateVersion(op)) => op.content.clear(),
+                    Some(StepOp::CreateVersion(op)) => without_version(op),
                     Some(StepOp::Publish(op)) => without_publish(op),
                     _ => {}
                 }
@@ -312,8 +315,19 @@ fn without_content(mut op: Op) -> Op {
     op
 }
 
+fn without_put(op: &mut PutConfig) {
+    op.content.clear();
+    op.checked = None;
+}
+
+fn without_version(op: &mut CreateVersion) {
+    op.content.clear();
+    op.checked = None;
+}
+
 fn without_publish(op: &mut Publish) {
     op.content.clear();
+    op.checked = None;
     if op.draft > 0 {
         op.sha256.clear();
         op.format.clear();
@@ -323,7 +337,7 @@ fn without_publish(op: &mut Publish) {
 
 #[cfg(test)]
 mod tests {
-    use conflux_proto::log::{DeleteConfig, PutConfig};
+    use conflux_proto::log::DeleteConfig;
 
     use super::*;
 

@@ -50,6 +50,79 @@ async fn a_content_must_fit_its_schema() {
     assert_eq!(fields(&admin.post(&versions, &json!({"content": "PORT=1\n", "schema": "{"})).await), ["schema"]);
 }
 
+/// A call that is repeated under its key gets its first answer, whatever the schema has become since; another call does not slip in by that.
+#[tokio::test]
+async fn a_repeated_call_is_not_held_against_a_newer_schema() {
+    let member = Member::with_acme().await;
+    let admin = member.admin();
+    let place = file("shop", "app.env");
+    let keyed = admin.with_key("deploy-1");
+    let first = keyed.put(&place, "PORT=80\n").await;
+    assert_eq!(first.status, 201, "{first:?}");
+    let config = format!("{CONFIGS}/{}", first.json()["config_id"].as_str().unwrap());
+    let changes = json!({"changes": [{"publish": {"id": first.json()["config_id"], "content": "PORT=81\n", "strategy": {"type": "all"}}}]});
+    let changeset = keyed.post("/api/v1/mgt/acme/changesets", &changes).await;
+    assert_eq!(changeset.status, 200, "{changeset:?}");
+    let schema = json!({"schema": "PORT: integer 1000..65535"}).to_string();
+    assert_eq!(admin.send("PATCH", &config, schema.into()).await.status, 200);
+
+    let again = keyed.put(&place, "PORT=80\n").await;
+    assert_eq!((again.status, again.json()), (first.status, first.json()), "its first answer");
+    let again = keyed.post("/api/v1/mgt/acme/changesets", &changes).await;
+    assert_eq!((again.status, again.json()), (changeset.status, changeset.json()), "its first answer");
+    // The same key for something else is a conflict, and what does not fit stays outside.
+    assert_eq!(keyed.put(&place, "PORT=82\n").await.code(), (409, "ABORTED".into()));
+    assert_eq!(fields(&admin.with_key("deploy-2").put(&place, "PORT=80\n").await), ["/PORT"]);
+    assert_eq!(fields(&admin.put(&place, "PORT=80\n").await), ["/PORT"]);
+    let versions = admin.get(&format!("{config}/versions")).await;
+    assert_eq!(versions.json()["versions"].as_array().unwrap().len(), 2, "{versions:?}");
+}
+
+/// Schemas change while contents are written: whatever got in is what the schema of that revision allows.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_content_slips_in_beside_a_change_of_its_schema() {
+    let member = Member::with_acme().await;
+    let admin = member.admin();
+    let place = file("shop", "app.env");
+    let made = admin.put(&place, "PORT=0\n").await;
+    let config = format!("{CONFIGS}/{}", made.json()["config_id"].as_str().unwrap());
+    let revision = |answer: &Answer| -> u64 {
+        let mark = answer.json()["revision"].as_str().unwrap().to_owned();
+        mark.split_once('.').unwrap().1.parse().unwrap()
+    };
+    // Even numbers are allowed by the one, odd ones by the other.
+    let schema = |odd: bool| format!("PORT: string /^[0-9]*[{}]$/", if odd { "13579" } else { "02468" });
+    let changer = async {
+        let mut changes = Vec::new();
+        for i in 0..60 {
+            let odd = i % 2 == 1;
+            let changed = admin.send("PATCH", &config, json!({"schema": schema(odd)}).to_string().into()).await;
+            assert_eq!(changed.status, 200, "{changed:?}");
+            changes.push((revision(&changed), odd));
+        }
+        changes
+    };
+    let writer = async |offset: u64| {
+        let mut written = Vec::new();
+        for i in 0..60 {
+            let number = 2 * i + offset;
+            let put = admin.put(&place, format!("PORT={number}\n")).await;
+            match put.status.as_u16() {
+                200 => written.push((revision(&put), number % 2 == 1)),
+                400 => {}
+                _ => assert_eq!(put.code(), (409, "ABORTED".into()), "{put:?}"),
+            }
+        }
+        written
+    };
+    let (changes, even, odd) = tokio::join!(changer, writer(1_000), writer(1_001));
+    assert!(even.len() + odd.len() > 10, "something was written");
+    for (at, is_odd) in even.into_iter().chain(odd) {
+        let counted = changes.iter().rev().find(|(changed, _)| *changed < at);
+        assert!(counted.is_none_or(|(_, odd)| *odd == is_odd), "revision {at} against {counted:?}");
+    }
+}
+
 /// A look before the write: the same checks, nothing written.
 #[tokio::test]
 async fn a_content_can_be_looked_at() {

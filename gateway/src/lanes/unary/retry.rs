@@ -81,7 +81,7 @@ impl Attempts {
                 self.hops += 1;
                 if self.hops.is_multiple_of(HOPS) { self.pause() } else { Next::Ask(leader.clone()) }
             }
-            Trouble::Refused(Hint::NotLeader(None) | Hint::TryOther | Hint::Frozen) => self.pause(),
+            Trouble::Refused(Hint::NotLeader(None) | Hint::TryOther | Hint::Frozen | Hint::Recheck) => self.pause(),
             Trouble::Refused(Hint::WrongEpoch(theirs)) => self.refresh(Epoch(*theirs)),
             Trouble::Failed(FailureKind::NotSent) => self.pause(),
             Trouble::Unknown | Trouble::Failed(FailureKind::Lost) | Trouble::TimedOut => {

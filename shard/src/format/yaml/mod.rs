@@ -53,7 +53,7 @@ impl ConfigFormat for Yaml {
 }
 
 /// Nodes that aliases may add to what the text itself can hold (one byte a node).
-const ALIAS_NODES: usize = 1 << 16;
+const ALIAS_NODES: usize = 1 << 15;
 /// Times that the text may be read over by aliases to long scalars.
 const ALIAS_BYTES: usize = 8;
 
@@ -65,6 +65,9 @@ const MAX_ALIASES: usize = 1 << 14;
 const MAX_OPEN: usize = 256;
 
 fn parse(text: &str, limits: &Limits) -> Result<Value, SyntaxError> {
+    if let Some(offset) = block::too_many_aliases(text.as_bytes(), MAX_ALIASES) {
+        return Err(SyntaxError::at(text.as_bytes(), offset, format!("more than {MAX_ALIASES} aliases")));
+    }
     if let Some(offset) = flow::too_deep(text.as_bytes(), MAX_OPEN) {
         let message = format!("more than {MAX_OPEN} brackets that are not closed: too deep, or too many in texts");
         return Err(SyntaxError::at(text.as_bytes(), offset, message));
@@ -72,9 +75,6 @@ fn parse(text: &str, limits: &Limits) -> Result<Value, SyntaxError> {
     if let Some(offset) = block::too_deep(text.as_bytes(), MAX_OPEN) {
         let message = format!("more than {MAX_OPEN} blocks within one another");
         return Err(SyntaxError::at(text.as_bytes(), offset, message));
-    }
-    if let Some(offset) = block::too_many_aliases(text.as_bytes(), MAX_ALIASES) {
-        return Err(SyntaxError::at(text.as_bytes(), offset, format!("more than {MAX_ALIASES} aliases")));
     }
     let budget = Budget {
         max_depth: limits.max_depth,

@@ -4,16 +4,18 @@ mod reference;
 
 use conflux_common::labels::Labels;
 use conflux_proto::{
-    log::{Publish, ShardCommand, UpdateConfig, shard_answer, shard_command::Op},
+    log::{self, Publish, ShardCommand, UpdateConfig, shard_answer, shard_command::Op},
     v1,
 };
 use proptest_state_machine::{StateMachineTest, prop_state_machine};
 
-use self::reference::{How, Model, Step, What, Write, content, label, name, rules, tags};
+use self::reference::{
+    Condition, Demanding, How, Model, ScopeName, Step, What, Write, content, label, name, rules, tags,
+};
 use super::{bench::*, commands::*, whole};
 use crate::{
     query::{self, DueWork, Filter},
-    store::{config, draft},
+    store::{config, draft, scope, version},
 };
 
 const MINUTE: u64 = 60_000;
@@ -32,7 +34,12 @@ impl Replica {
 
     /// Applies it under a key, and again: a call whose answer was lost. Answers whether it was accepted.
     fn twice(&mut self, op: Op) -> bool {
-        let command = keyed(&format!("k{}", self.log.len()), op);
+        self.twice_if((0, false), op)
+    }
+
+    /// The same under a condition.
+    fn twice_if(&mut self, (if_match, if_absent): (u64, bool), op: Op) -> bool {
+        let command = ShardCommand { if_match, if_absent, ..keyed(&format!("k{}", self.log.len()), op) };
         let answer = self.apply(command.clone());
         assert_eq!(self.apply(command), answer, "one effect and one answer for a key");
         !matches!(answer, shard_answer::Result::Refusal(_))
@@ -43,6 +50,31 @@ impl Replica {
         let found = self.bench.read(|view, _| draft::get(view, TENANT, id, number)).unwrap();
         let known = found.and_then(|d| (0u8..4).map(content).find(|text| hash(text) == d.sha256));
         known.unwrap_or_default()
+    }
+
+    /// What a client that has just read the config sends for its condition.
+    fn condition(&self, asked: &Demanding) -> (u64, bool) {
+        let present = || {
+            self.bench.read(|view, row| {
+                let by_name = |n| query::config_by_name(view, row, "app", "env", &name(n)).ok();
+                let found = match &asked.write {
+                    Write::Put(n, _) | Write::Create(n, _) => by_name(*n),
+                    Write::AddVersion(id, _)
+                    | Write::Release(id, _)
+                    | Write::Delete(id)
+                    | Write::Update(id, ..)
+                    | Write::Publish(id, ..)
+                    | Write::Rollback(id, _) => config::get(view, TENANT, *id).unwrap(),
+                };
+                found.map_or(0, |config| config.revision)
+            })
+        };
+        match asked.condition {
+            Condition::None => (0, false),
+            Condition::Present => (present(), false),
+            Condition::Revision(revision) => (revision, false),
+            Condition::Absent => (0, true),
+        }
     }
 
     fn op(&self, write: &Write) -> Op {
@@ -109,13 +141,34 @@ impl StateMachineTest for TheMachine {
     fn apply(mut replica: Replica, model: &Model, step: Step) -> Replica {
         replica.bench.now_ms += 7;
         let accepted = match &step {
-            Step::Write(write) => {
-                let op = replica.op(write);
-                replica.twice(op)
+            Step::Write(asked) => {
+                let (condition, op) = (replica.condition(asked), replica.op(&asked.write));
+                replica.twice_if(condition, op)
             }
             Step::Changeset(writes) => {
-                let steps = writes.iter().map(|write| step_of(replica.op(write))).collect();
+                let step = |asked: &Demanding| {
+                    let (if_match, if_absent) = replica.condition(asked);
+                    log::Step { if_match, if_absent, ..step_of(replica.op(&asked.write)) }
+                };
+                let steps = writes.iter().map(step).collect();
                 replica.twice(changeset(steps))
+            }
+            Step::PutScope((app, env), description, existing) => {
+                let (app, env) = (app.to_string(), env.unwrap_or_default().to_owned());
+                let description = reference::described(*description);
+                replica.twice(Op::PutScope(log::PutScope { app, env, description, existing: *existing }))
+            }
+            Step::DeleteScope((app, env)) => {
+                let (app, env) = (app.to_string(), env.unwrap_or_default().to_owned());
+                replica.twice(Op::DeleteScope(log::DeleteScope { app, env }))
+            }
+            Step::Prune(id, versions) => {
+                // Under no key: a second leader may log the same.
+                let prune = log::Prune { config_id: *id, versions: versions.clone(), archived: false };
+                let pruned = || by_upkeep(command(Op::Prune(prune.clone())));
+                let first = replica.apply(pruned());
+                assert_eq!(replica.apply(pruned()), first, "pruning again does nothing");
+                true
             }
             Step::SaveDraft(id, number, c) => replica.twice(save_draft(*id, *number, &content(*c))),
             Step::DropDraft(id, number) => replica.twice(drop_draft(*id, *number)),
@@ -153,7 +206,7 @@ impl StateMachineTest for TheMachine {
 
 fn compare(bench: &Bench, model: &Model) {
     let row = bench.row();
-    let versions: usize = model.configs.values().map(|c| c.versions.len()).sum();
+    let versions: usize = model.configs.values().map(|c| c.kept()).sum();
     let drafts: usize = model.configs.values().map(|c| c.drafts.len()).sum();
     assert_eq!((row.revision, row.configs), (model.revision, model.configs.len() as u64));
     assert_eq!((row.versions, row.drafts), (versions as u64, drafts as u64));
@@ -172,6 +225,11 @@ fn compare(bench: &Bench, model: &Model) {
             assert_eq!((&found.rules, found.previous_default), (&wire, expected.previous), "{id}");
             assert_eq!((&found.description, &found.tags), (&expected.description, &expected.tags));
             assert_eq!(found.latest_version, expected.versions.len() as u64);
+            assert_eq!((found.revision, found.versions), (expected.revision, expected.kept() as u64));
+            for (number, text) in (1..).zip(&expected.versions) {
+                let row = version::get(view, TENANT, *id, number).unwrap();
+                assert_eq!(row.map(|v| v.sha256), text.as_deref().map(hash), "version {number} of {id}");
+            }
             assert_eq!(found.promotion.as_ref().map(|p| p.version), expected.promotion.map(|(version, _)| version));
             let drafts = draft::all(view, TENANT, *id).unwrap();
             let hashes: Vec<_> = drafts.iter().map(|d| (d.number, d.sha256.clone())).collect();
@@ -181,10 +239,22 @@ fn compare(bench: &Bench, model: &Model) {
             assert_eq!(told, model.served(&expected.name, None).map_or(0, |(version, _)| version));
         }
         listed(view, row, model);
+        assert_eq!(row.scopes, model.scopes.len() as u64);
+        for app in ["app", "other"] {
+            for scope in [(app, None), (app, Some("env")), (app, Some("env-2"))] {
+                scoped(view, model, scope);
+            }
+        }
         let history = query::history(view, row, 0, 0, 0).unwrap();
         let told: Vec<u64> = history.revisions.iter().map(|r| r.revision).collect();
         assert_eq!(told, (1..=model.revision).collect::<Vec<_>>(), "revisions are dense");
     });
+}
+
+fn scoped(view: &dyn conflux_raft::Read, model: &Model, name: ScopeName) {
+    let found = scope::get(view, TENANT, name.0, name.1).unwrap();
+    let expected = model.scopes.get(&name).map(|description| (description.clone(), model.members(name) as u64));
+    assert_eq!(found.map(|row| (row.description, row.members)), expected, "{name:?}");
 }
 
 fn listed(view: &dyn conflux_raft::Read, row: &query::TenantRow, model: &Model) {
@@ -203,8 +273,13 @@ fn listed(view: &dyn conflux_raft::Read, row: &query::TenantRow, model: &Model) 
     assert_eq!(found, expected);
 }
 
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(200)
+}
+
 prop_state_machine! {
-    #![proptest_config(proptest::test_runner::Config { cases: 200, ..Default::default() })]
+    // PROPTEST_CASES=1000 for more of them.
+    #![proptest_config(proptest::test_runner::Config { cases: cases(), ..Default::default() })]
 
     // Every answer and every read is what a naive reading of the commands gives, and a second replica has the same rows.
     #[test]

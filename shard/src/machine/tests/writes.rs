@@ -2,12 +2,18 @@
 
 use conflux_common::labels::Labels;
 use conflux_proto::{
-    log::{PutConfig, ShardCommand, shard_command::Op},
+    log::{self, PutConfig, ShardCommand, shard_command::Op},
     v1,
 };
 
-use super::bench::*;
-use crate::{machine::limits, query};
+use super::{
+    bench::*,
+    commands::{all, hash, publish, update},
+};
+use crate::{
+    machine::{limits, precondition},
+    query,
+};
 
 /// `curl -T` twice: the second content is what clients get, and both are there.
 #[test]
@@ -203,4 +209,38 @@ fn the_quota_of_configs_names_itself() {
     bench.write(delete(1)).unwrap();
     // The same call under the same key is welcome once there is room.
     assert!(bench.write_as(keyed("k", put("more", "x: 1"))).unwrap().created);
+}
+
+// A content that was checked against a schema which is another by now must not get in, and the same call is welcome again.
+#[test]
+fn a_content_is_refused_where_its_schema_has_changed() {
+    let mut bench = Bench::active();
+    bench.write(put("a", "x: 1")).unwrap();
+    let set = log::UpdateConfig { schema: Some("x: integer".into()), ..update(1) };
+    bench.write(Op::UpdateConfig(set)).unwrap();
+    let before = bench.rows();
+    let checked = |schema: &str| Some(precondition::seen(schema));
+    let put_seen = |checked| match put("a", "x: 2") {
+        Op::PutConfig(op) => keyed("k", Op::PutConfig(PutConfig { checked, ..op })),
+        other => panic!("{other:?}"),
+    };
+    let version_seen = |checked| match add_version(1, "x: 2") {
+        Op::CreateVersion(op) => command(Op::CreateVersion(log::CreateVersion { checked, ..op })),
+        other => panic!("{other:?}"),
+    };
+    let publish_seen = |checked| command(Op::Publish(log::Publish { checked, ..publish(1, "x: 2", all()) }));
+    for stale in [checked(""), checked("x: string"), Some(precondition::never())] {
+        for command in [put_seen(stale.clone()), version_seen(stale.clone()), publish_seen(stale.clone())] {
+            let refusal = bench.write_as(command).unwrap_err();
+            assert_eq!((refusal.code.as_str(), refusal.retry.as_str()), ("ABORTED", "recheck"), "{refusal:?}");
+        }
+    }
+    assert_eq!(bench.rows(), before, "nothing is left of a refused one, not even under its key");
+    for command in [put_seen(checked("x: integer")), version_seen(checked("x: integer")), publish_seen(None)] {
+        bench.write_as(command).unwrap();
+    }
+    // A version's own schema counts in place of the config's.
+    let own = log::CreateVersion { schema: "x: number".into(), checked: checked("x: number"), ..Default::default() };
+    let own = log::CreateVersion { config_id: 1, content: "x: 2".into(), sha256: hash("x: 2"), ..own };
+    bench.write(Op::CreateVersion(own)).unwrap();
 }

@@ -15,11 +15,12 @@ use conflux_proto::{
 
 use super::{
     Place, Publication, Sent,
+    checked::{Rechecks, settled},
     configs::{self, Change},
     publishing,
 };
 use crate::{
-    machine::limits::MAX_CHANGES,
+    machine::{limits::MAX_CHANGES, remembered::APPLY_CHANGESET},
     serve::{
         call::Call,
         conditions::Conditions,
@@ -55,11 +56,11 @@ impl Planned {
     async fn op(self, shard: &Arc<Shard>, call: &Call) -> Result<(Target, step::Op), ApiError> {
         Ok(match self {
             Planned::Put(place, sent) => {
-                (Target::Named, step::Op::PutConfig(configs::put_op(shard, call, place, sent).await?))
+                (Target::Named, step::Op::PutConfig(configs::put_op(shard, call, APPLY_CHANGESET, place, sent).await?))
             }
             Planned::Publish(id, asked) => {
                 let target = Target::Id(id, asked.source.actions());
-                (target, step::Op::Publish(publishing::publish_op(shard, call, id, asked).await?))
+                (target, step::Op::Publish(publishing::publish_op(shard, call, APPLY_CHANGESET, id, asked).await?))
             }
             Planned::Rollback(id, version) => {
                 let op = step::Op::Rollback(log::Rollback { config_id: id.0, version });
@@ -91,14 +92,29 @@ pub async fn apply_changeset(
     if changes.is_empty() || changes.len() > MAX_CHANGES {
         return Err(ApiError::invalid("changes", format!("1 to {MAX_CHANGES}, these are {}", changes.len())));
     }
+    let mut rechecks = Rechecks::default();
+    loop {
+        let (parts, steps) = checked_steps(shard, call, changes.clone()).await?;
+        let op = Op::ApplyChangeset(log::ApplyChangeset { description: description.clone(), steps });
+        let outcome = write_changeset(shard, call, parts, op).await;
+        if !rechecks.again(&outcome) {
+            return settled(outcome);
+        }
+    }
+}
+
+async fn checked_steps(
+    shard: &Arc<Shard>,
+    call: &Call,
+    changes: Vec<(Planned, Conditions)>,
+) -> Result<(Vec<Part>, Vec<Step>), ApiError> {
     let (mut parts, mut steps) = (Vec::with_capacity(changes.len()), Vec::with_capacity(changes.len()));
     for (i, (planned, conditions)) in changes.into_iter().enumerate() {
         let (target, op) = planned.op(shard, call).await.map_err(|e| e.within(&format!("changes[{i}]")))?;
         parts.push(Part { target, conditions });
         steps.push(Step { if_absent: conditions.if_absent, op: Some(op), ..Default::default() });
     }
-    let op = Op::ApplyChangeset(log::ApplyChangeset { description, steps });
-    write_changeset(shard, call, parts, op).await
+    Ok((parts, steps))
 }
 
 /// Applies steps that are authorized and checked. They carry no idempotency key: each demands its config as it was when it was

@@ -14,9 +14,15 @@ use conflux_proto::{
 };
 use conflux_raft::View;
 
-use super::{PageAsked, Place, Sent, content::check_schema, seen::visible};
+use super::{
+    PageAsked, Place, Sent,
+    checked::{self, Checked, Rechecks, settled},
+    content::check_schema,
+    seen::visible,
+};
 use crate::{
     format,
+    machine::remembered::PUT_CONFIG,
     query::{self, Filter, TenantRow},
     serve::{
         call::Call,
@@ -35,20 +41,28 @@ pub async fn put_config(
     sent: Sent,
     conditions: Conditions,
 ) -> Result<v1::WriteResponse, ApiError> {
-    let op = Op::PutConfig(put_op(shard, call, place, sent).await?);
-    write(shard, call, conditions, Target::Named, op).await
+    let mut rechecks = Rechecks::default();
+    loop {
+        let op = Op::PutConfig(put_op(shard, call, PUT_CONFIG, place.clone(), sent.clone()).await?);
+        let outcome = write(shard, call, conditions, Target::Named, op).await;
+        if !rechecks.again(&outcome) {
+            return settled(outcome);
+        }
+    }
 }
 
 /// The same as an operation, checked against the schema of the config, if that is there.
 pub(super) async fn put_op(
     shard: &Arc<Shard>,
     call: &Call,
+    operation: &'static str,
     place: Place,
     sent: Sent,
 ) -> Result<log::PutConfig, ApiError> {
     place.require(call, &[Action::Write, Action::Publish])?;
     let schema = schema_of(shard, call, &place).await?;
-    let (format, sha256) = sent.check(place.name.as_str(), &schema).await?;
+    let Checked { format, sha256, seen } =
+        checked::check(shard, call, operation, &sent, place.name.as_str(), &schema).await?;
     Ok(log::PutConfig {
         app: place.app.into(),
         env: place.env.into(),
@@ -58,6 +72,7 @@ pub(super) async fn put_op(
         sha256,
         description: sent.description,
         media_type: String::new(),
+        checked: Some(seen),
     })
 }
 

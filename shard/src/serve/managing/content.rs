@@ -40,15 +40,10 @@ impl Sent {
         Ok((format, if inline { work()? } else { off_runtime(work).await? }))
     }
 
-    /// The same for a version of this config. Its schema holds unless the version has its own (not empty); its format is that of
-    /// the config where none is named.
-    pub(super) async fn check_for(&self, config: &store::Config, schema: &str) -> Result<(Format, Bytes), ApiError> {
-        let schema = if schema.is_empty() { &config.schema } else { schema };
-        if self.format.is_empty() {
-            let known = Sent { format: config.format.clone(), ..self.clone() };
-            return known.check(&config.name, schema).await;
-        }
-        self.check(&config.name, schema).await
+    /// As a version of this config: the format is the config's where none is named.
+    pub(super) fn of(&self, config: &store::Config) -> Sent {
+        let format = if self.format.is_empty() { &config.format } else { &self.format };
+        Sent { format: format.clone(), ..self.clone() }
     }
 
     /// The format, of a content that is not too large.
@@ -58,6 +53,11 @@ impl Sent {
         }
         format::detect(&self.format, &self.media_type, config_name, &self.content)
     }
+}
+
+/// The schema that counts for a version of this config: its own, else the config's.
+pub(super) fn schema_for<'s>(config: &'s store::Config, own: &'s str) -> &'s str {
+    if own.is_empty() { &config.schema } else { own }
 }
 
 /// Refuses a schema that does not compile; an empty one is none.

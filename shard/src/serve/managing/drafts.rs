@@ -14,7 +14,12 @@ use conflux_proto::{
 use conflux_raft::View;
 use sha2::{Digest, Sha256};
 
-use super::{Sent, content::check_schema, publishing::look_up, seen::readable};
+use super::{
+    Sent,
+    content::{check_schema, schema_for},
+    publishing::look_up,
+    seen::readable,
+};
 use crate::{
     query::{self, TenantRow},
     serve::{
@@ -51,7 +56,7 @@ pub async fn save_draft(
     }
     let format = sent.detect(&config.name)?;
     check_schema(&schema).await?;
-    let warnings = match sent.check_for(&config, &schema).await {
+    let warnings = match sent.check(&config.name, schema_for(&config, &schema)).await {
         Ok(_) => Vec::new(),
         Err(e) if e.code == Code::InvalidArgument => e.details,
         Err(e) => return Err(e),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use conflux_common::{
-    error::{ApiError, Code},
+    error::{ApiError, Code, FieldProblem},
     grant::Action,
     ids::{AppName, ConfigName, EnvName},
 };
@@ -13,10 +13,13 @@ use conflux_raft::View;
 
 use super::{
     changesets::{MAX_BYTES, MAX_STEPS, apply},
+    content::off_runtime,
     steps::{self, Present, Wanted},
 };
 use crate::{
+    format::Format,
     query::{self, Released, TenantRow},
+    schema::{self, MAX_VIOLATIONS},
     serve::{
         call::Call,
         conditions::{Demand, Level},
@@ -170,6 +173,8 @@ pub struct Promotion {
     pub created: bool,
     /// The version there; 0 in a dry run.
     pub to_version: u64,
+    /// What in the content is against the schema of the config that it would go to. With any, nothing is promoted.
+    pub violations: Vec<FieldProblem>,
 }
 
 /// Puts the contents that are released by default in one environment into the other: one changeset, all or nothing. Rules with
@@ -188,9 +193,13 @@ pub async fn promote(
     let look = move |view: &View<'_>, row: &TenantRow| plan(view, row, &caller, &wish);
     let demand = Demand::at(Level::Linearizable);
     let planned = read(shard, call, demand, Weight::Scan, look).await?.1;
-    let (steps, mut promotions): (Vec<_>, Vec<_>) = planned.into_iter().unzip();
+    let (steps, mut promotions): (Vec<_>, Vec<_>) =
+        off_runtime(move || Ok(checked(planned))).await?.into_iter().unzip();
     if steps.is_empty() || asked.dry_run {
         return Ok((None, promotions));
+    }
+    if let Some(error) = refusal(&promotions) {
+        return Err(error);
     }
     let description = match asked.description.as_str() {
         "" => format!("promoted from {}", asked.pair.from),
@@ -203,12 +212,45 @@ pub async fn promote(
     Ok((Some(answer), promotions))
 }
 
-fn plan(
-    view: &View<'_>,
-    row: &TenantRow,
-    call: &Call,
-    asked: &Promoted,
-) -> Result<Vec<(conflux_proto::log::Step, Promotion)>, ApiError> {
+/// What is to be done for one config.
+struct Planned {
+    step: conflux_proto::log::Step,
+    promotion: Promotion,
+    wanted: Wanted,
+    /// Of the config where it goes; empty: none.
+    schema: String,
+}
+
+/// Holds each content against the schema where it goes. That schema stays: each step demands its config as it was planned.
+fn checked(planned: Vec<Planned>) -> Vec<(conflux_proto::log::Step, Promotion)> {
+    let check = |planned: Planned| {
+        let Planned { step, promotion, wanted, schema } = planned;
+        // A format that this binary knows no more is checked by nothing.
+        let format = Format::from_name(&wanted.format).unwrap_or(Format::Binary);
+        let violations = match schema::check_content(format, &wanted.content, &schema) {
+            Ok(()) => Vec::new(),
+            Err(e) if e.details.is_empty() => vec![FieldProblem { field: "content".into(), description: e.message }],
+            Err(e) => e.details,
+        };
+        (step, Promotion { violations, ..promotion })
+    };
+    planned.into_iter().map(check).collect()
+}
+
+/// Every violation, its field below the config's name; none: everything fits.
+fn refusal(promotions: &[Promotion]) -> Option<ApiError> {
+    let wrong: Vec<&Promotion> = promotions.iter().filter(|p| !p.violations.is_empty()).collect();
+    let first = wrong.first()?;
+    let more = if wrong.len() > 1 { format!(" (and {} configs more)", wrong.len() - 1) } else { String::new() };
+    let FieldProblem { field, description } = first.violations.first()?;
+    let why = format!("{} does not fit the schema where it would go: {field}: {description}{more}", first.name);
+    let all =
+        wrong.iter().flat_map(|p| p.violations.iter().map(|v| (format!("{}.{}", p.name, v.field), &v.description)));
+    let error = ApiError::new(Code::InvalidArgument, why);
+    Some(all.take(MAX_VIOLATIONS).fold(error, |error, (field, description)| error.with_detail(field, description)))
+}
+
+fn plan(view: &View<'_>, row: &TenantRow, call: &Call, asked: &Promoted) -> Result<Vec<Planned>, ApiError> {
     let Pair { app, from, to } = &asked.pair;
     let sources = sources(view, row, call, asked)?;
     let (mut planned, mut bytes) = (Vec::new(), 0);
@@ -248,7 +290,10 @@ fn plan(
         let created = present.is_none();
         if let Some(step) = steps::release(&wanted, present.as_ref()) {
             bytes += steps::content_bytes(&step);
-            planned.push((step, Promotion { name, from_version: version.number, created, to_version: 0 }));
+            let schema = present.as_ref().map(|p| p.config.schema.clone()).unwrap_or_default();
+            let from_version = version.number;
+            let promotion = Promotion { name, from_version, created, to_version: 0, violations: Vec::new() };
+            planned.push(Planned { step, promotion, wanted, schema });
         }
         if planned.len() > MAX_STEPS || bytes > MAX_BYTES {
             let why = format!(

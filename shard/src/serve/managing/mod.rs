@@ -3,6 +3,7 @@
 mod archives;
 mod audit;
 mod changesets;
+mod checked;
 mod comparing;
 mod configs;
 mod content;

@@ -16,8 +16,15 @@ use conflux_proto::{
 };
 use conflux_raft::View;
 
-use super::{Sent, content::check_schema, seen::visible, usage::impact_of};
+use super::{
+    Sent,
+    checked::{self, Checked, Rechecks, settled},
+    content::{check_schema, schema_for},
+    seen::visible,
+    usage::impact_of,
+};
 use crate::{
+    machine::remembered::PUBLISH,
     query::{self, TenantRow},
     serve::{
         call::Call,
@@ -85,15 +92,22 @@ pub async fn publish(
     asked: Publication,
     conditions: Conditions,
 ) -> Result<v1::WriteResponse, ApiError> {
-    let target = Target::Id(id, asked.source.actions());
-    let op = publish_op(shard, call, id, asked).await?;
-    write(shard, call, conditions, target, Op::Publish(op)).await
+    let mut rechecks = Rechecks::default();
+    loop {
+        let target = Target::Id(id, asked.source.actions());
+        let op = publish_op(shard, call, PUBLISH, id, asked.clone()).await?;
+        let outcome = write(shard, call, conditions, target, Op::Publish(op)).await;
+        if !rechecks.again(&outcome) {
+            return settled(outcome);
+        }
+    }
 }
 
 /// The operation, with its content checked against the leader's state.
 pub(super) async fn publish_op(
     shard: &Arc<Shard>,
     call: &Call,
+    operation: &'static str,
     id: ConfigId,
     asked: Publication,
 ) -> Result<log::Publish, ApiError> {
@@ -118,19 +132,22 @@ pub(super) async fn publish_op(
                 // Perhaps this very call published it, the first time: then its answer is remembered under the key.
                 return Ok(log::Publish { draft, ..op });
             };
-            let sent = sent_of(&saved);
-            let (_, sha256) = sent.check_for(&config, &saved.row.schema).await?;
+            let (sent, counts) = (sent_of(&saved), schema_for(&config, &saved.row.schema));
+            let Checked { sha256, seen, .. } =
+                checked::check(shard, call, operation, &sent.of(&config), &config.name, counts).await?;
             let (format, schema) = (saved.row.format, saved.row.schema);
-            Ok(log::Publish { draft, sha256, format, schema, ..op })
+            Ok(log::Publish { draft, sha256, format, schema, checked: Some(seen), ..op })
         }
         Source::Content(content) => {
             check_schema(&asked.schema).await?;
             let config = look_up(shard, call, id, asked.source.actions()).await?;
             let format = if asked.format.is_empty() { config.format.clone() } else { asked.format };
             let sent = Sent { content, format, media_type: String::new(), description: asked.description };
-            let (format, sha256) = sent.check_for(&config, &asked.schema).await?;
-            let format = format.name().to_owned();
-            Ok(log::Publish { content: sent.content, sha256, format, schema: asked.schema, ..op })
+            let counts = schema_for(&config, &asked.schema);
+            let Checked { format, sha256, seen } =
+                checked::check(shard, call, operation, &sent, &config.name, counts).await?;
+            let (format, checked) = (format.name().to_owned(), Some(seen));
+            Ok(log::Publish { content: sent.content, sha256, format, schema: asked.schema, checked, ..op })
         }
     }
 }
@@ -206,7 +223,9 @@ pub async fn preview(
 ) -> Result<(Stamp, Preview), ApiError> {
     let actions = asked.source.actions();
     let strategy = strategy_from_wire(asked.strategy.as_ref())?;
-    let violations = match publish_op(shard, call, id, asked.clone()).await {
+    // Whatever was answered under a key before: this is what would be done now.
+    let unkeyed = Call { idempotency: None, ..call.clone() };
+    let violations = match publish_op(shard, &unkeyed, PUBLISH, id, asked.clone()).await {
         Ok(_) => Vec::new(),
         // Of the content; whatever else is wrong would be refused here as well.
         Err(e) if e.code == Code::InvalidArgument => e.details,

@@ -114,6 +114,8 @@ fn put(wanted: &Wanted) -> Op {
         sha256: wanted.sha256.clone(),
         description: wanted.description.clone(),
         media_type: wanted.media_type.clone(),
+        // Imports and promotions check it, and demand the config as it was then.
+        checked: None,
     })
 }
 

@@ -11,11 +11,12 @@ use conflux_raft::View;
 
 use super::{
     PageAsked, Sent,
-    content::{check_schema, content_too_large},
+    checked::{self, Checked, Rechecks, settled},
+    content::{check_schema, content_too_large, schema_for},
     seen::{readable, visible},
 };
 use crate::{
-    machine::limits::MAX_CONTENT_BYTES,
+    machine::{limits::MAX_CONTENT_BYTES, remembered::CREATE_VERSION},
     query::{self, ShownVersion, TenantRow},
     serve::{
         call::Call,
@@ -39,19 +40,38 @@ pub async fn create_version(
         return Err(content_too_large());
     }
     check_schema(&schema).await?;
+    let mut rechecks = Rechecks::default();
+    loop {
+        let op = Op::CreateVersion(version_op(shard, call, id, &sent, &schema).await?);
+        let outcome = write(shard, call, conditions, Target::Id(id, &[Action::Write]), op).await;
+        if !rechecks.again(&outcome) {
+            return settled(outcome);
+        }
+    }
+}
+
+async fn version_op(
+    shard: &Arc<Shard>,
+    call: &Call,
+    id: ConfigId,
+    sent: &Sent,
+    schema: &str,
+) -> Result<log::CreateVersion, ApiError> {
     let caller = call.clone();
     let from = move |view: &View<'_>, row: &TenantRow| visible(view, row, &caller, id);
     let config = read(shard, call, Demand::at(Level::Leader), Weight::Point, from).await?.1;
-    let (format, sha256) = sent.check_for(&config, &schema).await?;
-    let op = Op::CreateVersion(log::CreateVersion {
+    let (sent, counts) = (sent.of(&config), schema_for(&config, schema));
+    let Checked { format, sha256, seen } =
+        checked::check(shard, call, CREATE_VERSION, &sent, &config.name, counts).await?;
+    Ok(log::CreateVersion {
         config_id: id.0,
         content: sent.content,
         sha256,
         description: sent.description,
         format: format.name().to_owned(),
-        schema,
-    });
-    write(shard, call, conditions, Target::Id(id, &[Action::Write]), op).await
+        schema: schema.to_owned(),
+        checked: Some(seen),
+    })
 }
 
 /// One version with its content.

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{body::Body, extract::State, response::Response};
-use conflux_common::{error::ApiError, ids::RevisionMark};
+use conflux_common::{
+    error::{ApiError, FieldProblem},
+    ids::RevisionMark,
+};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -199,12 +202,15 @@ pub struct PromotedConfig {
     to_version: Option<u64>,
     /// It is new in `to`.
     created: bool,
+    /// In a dry run: what is against the schema of the config in `to`. With any, a promotion is refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    violations: Vec<FieldProblem>,
 }
 
 impl From<Promotion> for PromotedConfig {
     fn from(p: Promotion) -> Self {
         let to_version = (p.to_version > 0).then_some(p.to_version);
-        Self { name: p.name, from_version: p.from_version, to_version, created: p.created }
+        Self { name: p.name, from_version: p.from_version, to_version, created: p.created, violations: p.violations }
     }
 }
 
@@ -212,7 +218,8 @@ impl From<Promotion> for PromotedConfig {
 ///
 /// Puts the contents that are released by default in `from` into `to`, and releases them there by default: one change, all or nothing.
 /// Rules with labels or a share stay as they are in `to`. Needs `read` in `from`, `write` and `publish` in `to`. At most 100 configs
-/// and 4 MiB at once.
+/// and 4 MiB at once. Each content is held against the schema that its config has in `to`: a dry run tells what is against it, a promotion is
+/// refused then.
 #[utoipa::path(
     post, path = "/promote", tag = "environments", request_body = NewPromotion,
     responses((status = 200, description = "What was done.", body = PromotionReport))

@@ -25,6 +25,28 @@ pub enum Write {
     Rollback(u64, u64),
 }
 
+/// What a write demands of the config that it is of.
+#[derive(Debug, Clone, Copy)]
+pub enum Condition {
+    None,
+    /// `If-Match` with what a client has just read; nothing where there is no config.
+    Present,
+    /// `If-Match` with any revision.
+    Revision(u64),
+    /// `If-None-Match: *`.
+    Absent,
+}
+
+/// A write under a condition.
+#[derive(Debug, Clone)]
+pub struct Demanding {
+    pub write: Write,
+    pub condition: Condition,
+}
+
+/// An application (no second part), or an environment of it.
+pub type ScopeName = (&'static str, Option<&'static str>);
+
 #[derive(Debug, Clone)]
 pub enum What {
     Content(u8),
@@ -42,8 +64,13 @@ pub enum How {
 /// One thing that happens.
 #[derive(Debug, Clone)]
 pub enum Step {
-    Write(Write),
-    Changeset(Vec<Write>),
+    Write(Demanding),
+    Changeset(Vec<Demanding>),
+    /// Its description, and whether it must be there.
+    PutScope(ScopeName, u8, bool),
+    DeleteScope(ScopeName),
+    /// Retention gives these versions of a config up.
+    Prune(u64, Vec<u64>),
     SaveDraft(u64, u64, u8),
     DropDraft(u64, u64),
     Cancel(u64),
@@ -56,10 +83,14 @@ pub enum Step {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Config {
     pub name: String,
-    pub versions: Vec<String>,
+    /// None: pruned.
+    pub versions: Vec<Option<String>>,
+    /// Of the last change.
+    pub revision: u64,
     pub rules: Vec<ReleaseRule>,
     pub previous: u64,
-    pub promotion: Option<(u64, u64)>,
+    /// The version; and when: the minute, and which step asked for it.
+    pub promotion: Option<(u64, (u64, u64))>,
     pub drafts: BTreeMap<u64, String>,
     pub next_draft: u64,
     pub description: String,
@@ -72,6 +103,9 @@ pub struct Model {
     pub next_id: u64,
     pub revision: u64,
     pub minutes: u64,
+    pub steps: u64,
+    /// With their descriptions.
+    pub scopes: BTreeMap<ScopeName, String>,
     /// Whether the last step was accepted.
     pub accepted: bool,
 }
@@ -90,6 +124,10 @@ pub fn content(c: u8) -> String {
 
 pub fn tags(t: u8) -> Vec<String> {
     (0..t).map(|i| format!("t{i}")).collect()
+}
+
+pub fn described(d: u8) -> String {
+    if d == 0 { String::new() } else { format!("number {d}") }
 }
 
 pub fn label(value: u8) -> Labels {
@@ -124,7 +162,26 @@ impl Config {
     }
 
     fn has(&self, version: u64) -> bool {
-        (1..=self.versions.len() as u64).contains(&version)
+        version > 0 && self.versions.get(version as usize - 1).is_some_and(Option::is_some)
+    }
+
+    /// The versions that are kept.
+    pub fn kept(&self) -> usize {
+        self.versions.iter().flatten().count()
+    }
+
+    fn latest_is(&self, text: &str) -> bool {
+        self.versions.last().is_some_and(|last| last.as_deref() == Some(text))
+    }
+
+    /// What nobody is served, nobody is promised, no rollback finds and is not the latest goes.
+    fn prune(&mut self, version: u64) {
+        let promised = self.promotion.is_some_and(|(promised, _)| promised == version);
+        let ruled = self.rules.iter().any(|r| r.version == version);
+        if self.has(version) && version != self.versions.len() as u64 && version != self.previous && !promised && !ruled
+        {
+            self.versions[version as usize - 1] = None;
+        }
     }
 
     fn set_rules(&mut self, rules: Vec<ReleaseRule>) {
@@ -138,8 +195,8 @@ impl Config {
 
     /// Adds the content unless the latest version has it; answers its number.
     fn add(&mut self, text: &str) -> u64 {
-        if self.versions.last().is_none_or(|last| last != text) {
-            self.versions.push(text.to_owned());
+        if !self.latest_is(text) {
+            self.versions.push(Some(text.to_owned()));
         }
         self.versions.len() as u64
     }
@@ -151,7 +208,7 @@ impl Config {
         Ok(true)
     }
 
-    fn publish(&mut self, what: &What, how: How, due: Option<u64>) -> Outcome {
+    fn publish(&mut self, what: &What, how: How, due: Option<(u64, u64)>) -> Outcome {
         let before = self.clone();
         let version = match what {
             What::Content(c) => self.add(&content(*c)),
@@ -179,6 +236,9 @@ impl Model {
     }
 
     fn add(&mut self, name: String) -> &mut Config {
+        for scope in [("app", None), ("app", Some("env"))] {
+            self.scopes.entry(scope).or_default();
+        }
         self.next_id += 1;
         self.configs.entry(self.next_id).or_insert(Config { name, ..Default::default() })
     }
@@ -187,8 +247,56 @@ impl Model {
         self.configs.get_mut(&id).ok_or(())
     }
 
-    fn write(&mut self, write: &Write) -> Outcome {
+    /// How many things are in it.
+    pub fn members(&self, scope: ScopeName) -> usize {
+        match scope {
+            ("app", Some("env")) => self.configs.len(),
+            (_, Some(_)) => 0,
+            (app, None) => self.scopes.keys().filter(|(of, env)| *of == app && env.is_some()).count(),
+        }
+    }
+
+    fn put_scope(&mut self, scope: ScopeName, description: u8, existing: bool) -> Outcome {
+        let text = described(description);
+        match self.scopes.get_mut(&scope) {
+            Some(_) if !existing => Err(()),
+            None if existing => Err(()),
+            Some(found) => Ok(std::mem::replace(found, text.clone()) != text),
+            None => {
+                self.scopes.entry((scope.0, None)).or_default();
+                self.scopes.insert(scope, text);
+                Ok(true)
+            }
+        }
+    }
+
+    fn delete_scope(&mut self, scope: ScopeName) -> Outcome {
+        if self.members(scope) > 0 {
+            return Err(());
+        }
+        self.scopes.remove(&scope).map(|_| true).ok_or(())
+    }
+
+    /// A write, if what it demands holds; the config that it changed has the revision that the whole will have.
+    fn write(&mut self, asked: &Demanding) -> Outcome {
+        let name = self.place(&asked.write)?;
+        let found = self.id_of(&name).map(|id| self.configs[&id].revision);
+        match (asked.condition, found) {
+            (Condition::Absent, Some(_)) | (Condition::Revision(_), None) => return Err(()),
+            (Condition::Revision(wanted), Some(revision)) if wanted != revision => return Err(()),
+            _ => {}
+        }
+        let changed = self.perform(&asked.write)?;
+        let revision = self.revision + 1;
+        if let (true, Some(id)) = (changed, self.id_of(&name)) {
+            self.config(id)?.revision = revision;
+        }
+        Ok(changed)
+    }
+
+    fn perform(&mut self, write: &Write) -> Outcome {
         let now = self.minutes;
+        let step = self.steps;
         match write {
             Write::Put(n, c) => {
                 let (name, text) = (name(*n), content(*c));
@@ -197,21 +305,21 @@ impl Model {
                     None => self.add(name),
                 };
                 let latest = config.versions.len() as u64;
-                if latest > 0 && config.default_version() == Some(latest) && config.versions.last() == Some(&text) {
+                if latest > 0 && config.default_version() == Some(latest) && config.latest_is(&text) {
                     return Ok(false);
                 }
-                config.versions.push(text);
+                config.versions.push(Some(text));
                 config.serve(latest + 1)
             }
             Write::Create(n, c) => {
                 if self.id_of(&name(*n)).is_some() {
                     return Err(());
                 }
-                self.add(name(*n)).versions.extend(c.map(content));
+                self.add(name(*n)).versions.extend(c.map(content).map(Some));
                 Ok(true)
             }
             Write::AddVersion(id, c) => {
-                self.config(*id)?.versions.push(content(*c));
+                self.config(*id)?.versions.push(Some(content(*c)));
                 Ok(true)
             }
             Write::Release(id, given) => {
@@ -240,7 +348,7 @@ impl Model {
                 if *minutes > 0 && matches!(how, How::All) {
                     return Err(());
                 }
-                let due = (*minutes > 0).then_some(now + u64::from(*minutes));
+                let due = (*minutes > 0).then_some((now + u64::from(*minutes), step));
                 self.config(*id)?.publish(what, *how, due)
             }
             Write::Rollback(id, version) => {
@@ -267,10 +375,10 @@ impl Model {
         }
     }
 
-    fn changeset(&mut self, writes: &[Write]) -> Outcome {
+    fn changeset(&mut self, writes: &[Demanding]) -> Outcome {
         let mut places = BTreeSet::new();
-        for write in writes {
-            if !places.insert(self.place(write)?) {
+        for asked in writes {
+            if !places.insert(self.place(&asked.write)?) {
                 return Err(());
             }
         }
@@ -285,6 +393,14 @@ impl Model {
         match step {
             Step::Write(write) => self.write(write),
             Step::Changeset(writes) => self.changeset(writes),
+            Step::PutScope(scope, description, existing) => self.put_scope(*scope, *description, *existing),
+            Step::DeleteScope(scope) => self.delete_scope(*scope),
+            Step::Prune(id, versions) => {
+                if let Ok(config) = self.config(*id) {
+                    versions.iter().for_each(|version| config.prune(*version));
+                }
+                Ok(false)
+            }
             Step::SaveDraft(id, draft, c) => {
                 let config = self.config(*id)?;
                 if *draft == 0 {
@@ -296,17 +412,27 @@ impl Model {
                 Ok(false)
             }
             Step::DropDraft(id, draft) => self.config(*id)?.drafts.remove(draft).map(|_| false).ok_or(()),
-            Step::Cancel(id) => self.config(*id)?.promotion.take().map(|_| true).ok_or(()),
+            Step::Cancel(id) => {
+                let revision = self.revision + 1;
+                let config = self.config(*id)?;
+                config.promotion.take().ok_or(())?;
+                config.revision = revision;
+                Ok(true)
+            }
             Step::Expire => Ok(false),
             Step::Pass(minutes) => {
                 self.minutes += u64::from(*minutes);
                 let now = self.minutes;
-                for config in self.configs.values_mut() {
-                    if let Some((version, _)) = config.promotion.filter(|(_, due)| *due <= now) {
-                        let rules = release::promote(&config.rules, version).map_err(drop)?;
-                        config.set_rules(rules);
-                        self.revision += 1;
-                    }
+                let promised = self.configs.iter().filter_map(|(id, c)| Some((c.promotion?, *id)));
+                let mut due: Vec<_> = promised.filter(|((_, (minute, _)), _)| *minute <= now).collect();
+                due.sort_by_key(|((_, due), id)| (*due, *id));
+                for ((version, _), id) in due {
+                    self.revision += 1;
+                    let revision = self.revision;
+                    let config = self.config(id)?;
+                    let rules = release::promote(&config.rules, version).map_err(drop)?;
+                    config.set_rules(rules);
+                    config.revision = revision;
                 }
                 Ok(false)
             }
@@ -318,7 +444,7 @@ impl Model {
         let id = self.id_of(name)?;
         let config = &self.configs[&id];
         let version = release::evaluate(id, &config.rules, &value.map(label).unwrap_or_default())?;
-        Some((version, config.versions[version as usize - 1].clone()))
+        Some((version, config.versions[version as usize - 1].clone()?))
     }
 }
 
@@ -349,6 +475,26 @@ fn any_write() -> impl proptest::strategy::Strategy<Value = Write> {
     ]
 }
 
+fn any_demanding() -> impl proptest::strategy::Strategy<Value = Demanding> {
+    let condition = prop_oneof![
+        8 => Just(Condition::None),
+        2 => Just(Condition::Present),
+        1 => (1u64..30).prop_map(Condition::Revision),
+        1 => Just(Condition::Absent),
+    ];
+    (any_write(), condition).prop_map(|(write, condition)| Demanding { write, condition })
+}
+
+fn any_scope() -> impl proptest::strategy::Strategy<Value = ScopeName> {
+    proptest::sample::select(vec![
+        ("app", None),
+        ("app", Some("env")),
+        ("app", Some("env-2")),
+        ("other", None),
+        ("other", Some("env")),
+    ])
+}
+
 impl ReferenceStateMachine for Model {
     type State = Model;
     type Transition = Step;
@@ -359,8 +505,11 @@ impl ReferenceStateMachine for Model {
 
     fn transitions(_: &Model) -> BoxedStrategy<Step> {
         prop_oneof![
-            12 => any_write().prop_map(Step::Write),
-            3 => proptest::collection::vec(any_write(), 1..4).prop_map(Step::Changeset),
+            12 => any_demanding().prop_map(Step::Write),
+            3 => proptest::collection::vec(any_demanding(), 1..4).prop_map(Step::Changeset),
+            2 => (any_scope(), 0u8..3, any::<bool>()).prop_map(|(scope, d, existing)| Step::PutScope(scope, d, existing)),
+            1 => any_scope().prop_map(Step::DeleteScope),
+            3 => (1u64..6, proptest::collection::vec(1u64..6, 1..5)).prop_map(|(id, versions)| Step::Prune(id, versions)),
             3 => (1u64..6, 0u64..3, 0u8..4).prop_map(|(id, draft, c)| Step::SaveDraft(id, draft, c)),
             1 => (1u64..6, 1u64..3).prop_map(|(id, draft)| Step::DropDraft(id, draft)),
             1 => (1u64..6).prop_map(Step::Cancel),
@@ -372,9 +521,11 @@ impl ReferenceStateMachine for Model {
 
     fn apply(state: Model, step: &Step) -> Model {
         let mut next = state.clone();
+        next.steps += 1;
+        let steps = next.steps;
         match next.happens(step) {
             Ok(changed) => Model { revision: next.revision + u64::from(changed), accepted: true, ..next },
-            Err(()) => Model { accepted: false, ..state },
+            Err(()) => Model { accepted: false, steps, ..state },
         }
     }
 }
