@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    command::members::ClusterArgs,
     command::{
         Session, changeset::ChangesetCommand, cluster::ShardCommand, config::ConfigCommand, key::KeyCommand,
         role::RoleCommand,
@@ -133,6 +134,11 @@ enum Command {
         #[command(flatten)]
         connection: Connection,
     },
+    /// The members of a Raft group: status, add, remove, replace, hand over, restart (for operators)
+    #[command(after_help = "Examples:\n  conflux cluster status\n  conflux cluster shard-a status\n  \
+        conflux cluster shard-a replace-node shard-a-2 --with shard-a-4\n  conflux cluster placement restart-plan\n\n\
+        One change at a time; what would cost a group its quorum is refused.")]
+    Cluster(CalledWith<ClusterArgs>),
     /// All groups, their members and leaders at a glance (for operators)
     #[command(after_help = "Example:\n  conflux status --federation .conflux-dev/federation.json")]
     Status {
@@ -220,7 +226,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             runtime()?.block_on(command::cluster::shards(c, session(connection)))
         }
         Command::Shard { service: Some(args), .. } => service::run(args, service::shard),
-        Command::Shard { .. } => Err(Failure::Usage("--config FILE, or `conflux shard list`".into()).into()),
+        Command::Shard { .. } => {
+            Err(Failure::Usage("--config FILE, or `conflux shard list|weight|remove`".into()).into())
+        }
+        Command::Cluster(c) => runtime()?.block_on(command::members::run(c.args, session(c.connection))),
         Command::Status { connection } => runtime()?.block_on(command::cluster::status(session(connection))),
     }
 }

@@ -175,7 +175,7 @@ impl Content {
             Change::RoleGone(role) => {
                 self.roles.remove(&(role.tenant.clone(), role.name.clone()));
             }
-            Change::Tenant(_) | Change::TenantGone(_) | Change::Group(_) => return false,
+            Change::Tenant(_) | Change::TenantGone(_) | Change::Group(_) | Change::GroupGone(_) => return false,
         }
         true
     }

@@ -109,7 +109,12 @@ impl Operator {
 /// Whether a lost answer to a change may be asked for again under the same key. Placement remembers keys, but not the
 /// secret of a new API key: a second answer would come without it. The groups' own routes remember none.
 fn is_repeatable(target: &Target) -> bool {
-    matches!(target.segments().as_slice(), ["api", "v1", "admin", what, ..] if *what != "keys")
+    match target.segments().as_slice() {
+        ["api", "v1", "admin", what, ..] => *what != "keys",
+        // Removing who is gone, or handing over to who leads, changes nothing.
+        ["_cluster", _, "nodes", _] | ["_cluster", _, "leader", "transfer"] => true,
+        _ => false,
+    }
 }
 
 fn gateway_key() -> IdempotencyKey {

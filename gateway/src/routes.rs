@@ -131,12 +131,14 @@ impl Routes {
     /// Puts a whole copy in place of the table. What was learnt of leaders stays.
     pub fn replace(&self, mut table: Table) {
         let mut present = self.0.table.write();
-        for (group, leader) in present.leaders.drain() {
-            table.leaders.entry(group).or_insert(leader);
-        }
-        for (name, group) in present.groups.drain() {
-            // A group that is only in our own settings (placement) is in no copy.
+        // A group that is only in our own settings (placement) is in no copy; any other that is not was removed.
+        for (name, group) in present.groups.drain().filter(|(_, group)| group.log_index == 0) {
             table.groups.entry(name).or_insert(group);
+        }
+        for (group, leader) in present.leaders.drain() {
+            if table.groups.contains_key(&group) {
+                table.leaders.entry(group).or_insert(leader);
+            }
         }
         *present = table;
         drop(present);
@@ -158,6 +160,7 @@ impl Table {
             }
             Change::TenantGone(id) => self.forget(TenantId(*id)),
             Change::Group(record) => self.take_group(record),
+            Change::GroupGone(name) => self.forget_group(name),
             Change::Key(_) | Change::KeyGone(_) | Change::Role(_) | Change::RoleGone(_) => {}
         }
     }
@@ -214,6 +217,13 @@ impl Table {
             self.leaders.insert(group.name.clone(), leader.name.clone());
         }
         self.groups.insert(group.name.clone(), Arc::new(group));
+    }
+
+    fn forget_group(&mut self, name: &str) {
+        if let Ok(name) = GroupName::new(name) {
+            self.groups.remove(&name);
+            self.leaders.remove(&name);
+        }
     }
 
     /// Adds a group that is known without the stream.
@@ -325,13 +335,27 @@ mod tests {
     }
 
     #[test]
+    fn a_removed_group_is_forgotten_and_may_come_again() {
+        let name: GroupName = "a".parse().unwrap();
+        let routes = routes(&[group("a", 5, 2), Change::GroupGone("a".into())]);
+        assert!(routes.group(&name).is_none() && routes.leader(&name).is_none());
+        // A new group of that name begins with small log indexes.
+        routes.change(|t| t.apply(&group("a", 1, 1)));
+        assert_eq!(routes.group(&name).unwrap().log_index, 1);
+    }
+
+    #[test]
     fn a_whole_copy_forgets_what_is_not_in_it() {
-        let routes = routes(&[tenant(1, "acme", "a", 1, TenantState::Stable), group("a", 1, 1)]);
+        let routes = routes(&[tenant(1, "acme", "a", 1, TenantState::Stable), group("a", 1, 1), group("gone", 1, 1)]);
+        routes.change(|t| t.add_group(Group { name: "p".parse().unwrap(), log_index: 0, term: 0, members: vec![] }));
         let mut copy = Table::default();
         copy.apply(&tenant(2, "globex", "a", 1, TenantState::Stable));
+        copy.apply(&group("a", 1, 0));
         routes.replace(copy);
         assert_eq!(routes.tenant(&"acme".parse().unwrap()), None);
         assert!(routes.tenant(&"globex".parse().unwrap()).is_some());
         assert_eq!(routes.leader(&"a".parse().unwrap()).unwrap().as_str(), "a-1", "what is known of groups stays");
+        assert!(routes.group(&"gone".parse().unwrap()).is_none(), "it was removed while nobody listened");
+        assert!(routes.group(&"p".parse().unwrap()).is_some(), "what the settings say stays");
     }
 }

@@ -29,7 +29,8 @@ impl Placement {
 impl App for Placement {
     /// The sequence of the change that the command made.
     type Notice = u64;
-    const LEVEL: u32 = 1;
+    /// 2: shards can be removed (`RemoveShard`, `GroupRecord.founding`).
+    const LEVEL: u32 = 2;
 
     fn apply(&self, entry: &Entry<'_>, tx: &mut Tx<'_>) -> Result<Applied<u64>, FatalError> {
         let command = PlacementCommand::decode(entry.command)

@@ -63,6 +63,11 @@ impl Service {
         }
     }
 
+    /// The replicated level: what every member can apply.
+    pub fn level(&self) -> u32 {
+        self.node.status().borrow().level
+    }
+
     /// Reads what is applied here.
     pub fn read<R>(&self, f: impl FnOnce(&View<'_>) -> Result<R, FatalError>) -> Result<R, ApiError> {
         Ok(self.node.read(f)?.map_err(ReadError::Fatal)?)

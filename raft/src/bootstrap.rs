@@ -27,7 +27,7 @@ use crate::{
     codec,
     error::FatalError,
     log_store::Identity,
-    replica::{Life, Member, Replica},
+    replica::{Life, Replica},
     types::{Membership, Node},
 };
 
@@ -191,7 +191,6 @@ impl<A: App> Seeker<A> {
     async fn step(&mut self) -> Result<bool, FatalError> {
         if let Some(member) = self.replica.member() {
             if member.server().membership_config.nodes().next().is_some() {
-                self.compare_addresses(&member);
                 return Ok(true);
             }
             if member.id() == 1 && self.is_first() {
@@ -227,20 +226,6 @@ impl<A: App> Seeker<A> {
         let founding: [u8; 16] = rand::rng().random();
         take_identity(&self.replica, 1, &founding).await?;
         self.found(Bytes::copy_from_slice(&founding)).await
-    }
-
-    /// The others dial what is in the membership, not what is in the settings.
-    fn compare_addresses(&self, member: &Member<A>) {
-        let (own, server) = (self.replica.own_node(), member.server());
-        // None: removed, or the log that it has so far is from before its admission.
-        let known = server.membership_config.membership().get_node(&member.id());
-        if let Some(known) = known.filter(|known| **known != own) {
-            tracing::warn!(
-                settings = %own, group = %known,
-                "the group knows this member under other addresses: restore them in the settings, or delete the data \
-                 directory so that it joins anew"
-            );
-        }
     }
 
     fn is_first(&self) -> bool {

@@ -12,6 +12,7 @@ use crate::{
     app::App,
     error::ProposeError,
     replica::{Member, Replica},
+    status::DiskStatus,
 };
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -49,8 +50,16 @@ fn watch_disk<A: App>(replica: &Replica<A>) {
         Ok(free) => free,
         Err(error) => return tracing::warn!(%error, "cannot tell how full the disk is"),
     };
-    replica.series.sizes(replica.log.bytes(), replica.state.bytes().unwrap_or(0), free.fraction);
+    let (log_bytes, state_bytes) = (replica.log.bytes(), replica.state.bytes().unwrap_or(0));
+    replica.series.sizes(log_bytes, state_bytes, free.fraction);
     let low = free.is_low();
+    *replica.disk.lock() = DiskStatus {
+        log_bytes,
+        state_bytes,
+        free_bytes: free.bytes,
+        free_percent: (free.fraction * 100.0) as u32,
+        refuses_growth: low,
+    };
     if replica.disk_low.swap(low, Ordering::Relaxed) != low {
         match low {
             true => tracing::warn!(

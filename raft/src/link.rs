@@ -50,6 +50,9 @@ pub(crate) struct Links {
 struct Open {
     channels: HashMap<Key, (u64, Channel)>,
     generation: u64,
+    /// Where a member is at present, by its name: what was heard last, of itself or by a committed membership. openraft
+    /// keeps the node that it was given when it began to replicate.
+    present: HashMap<String, String>,
 }
 
 /// A connection in use.
@@ -69,14 +72,24 @@ impl Links {
         Self { tls, cluster, group, role, open: Mutex::default() }
     }
 
+    /// From now on this member is dialled there, whatever address a call comes with.
+    pub(crate) fn moved(&self, member: &str, raft_address: &str) {
+        self.open.lock().present.insert(member.to_owned(), raft_address.to_owned());
+    }
+
     /// The kept connection to this member, or a new one; dialled by its first call.
     pub(crate) fn to(&self, node: &Node, lane: Lane) -> Result<Link, LinkError> {
-        let key = (node.member.clone(), node.raft_address.clone(), lane);
+        let present = self.open.lock().present.get(&node.member).cloned();
+        self.at(&node.member, present.as_deref().unwrap_or(&node.raft_address), lane)
+    }
+
+    fn at(&self, member: &str, address: &str, lane: Lane) -> Result<Link, LinkError> {
+        let key = (member.to_owned(), address.to_owned(), lane);
         let mut open = self.open.lock();
         let (generation, channel) = match open.channels.get(&key) {
             Some(kept) => kept.clone(),
             None => {
-                let channel = self.dial(node)?;
+                let channel = self.dial(member, address)?;
                 open.generation += 1;
                 let kept = (open.generation, channel);
                 open.channels.insert(key.clone(), kept.clone());
@@ -103,7 +116,27 @@ impl Links {
         within: Duration,
         call: impl AsyncFnOnce(&mut Client) -> Result<tonic::Response<T>, Status>,
     ) -> Result<T, Status> {
-        let mut link = self.to(node, Lane::Consensus).map_err(|e| Status::unavailable(e.to_string()))?;
+        let link = self.to(node, Lane::Consensus).map_err(|e| Status::unavailable(e.to_string()))?;
+        self.over(link, within, call).await
+    }
+
+    /// The same at exactly this address.
+    pub(crate) async fn call_at<T>(
+        &self,
+        (member, address): (&str, &str),
+        within: Duration,
+        call: impl AsyncFnOnce(&mut Client) -> Result<tonic::Response<T>, Status>,
+    ) -> Result<T, Status> {
+        let link = self.at(member, address, Lane::Consensus).map_err(|e| Status::unavailable(e.to_string()))?;
+        self.over(link, within, call).await
+    }
+
+    async fn over<T>(
+        &self,
+        mut link: Link,
+        within: Duration,
+        call: impl AsyncFnOnce(&mut Client) -> Result<tonic::Response<T>, Status>,
+    ) -> Result<T, Status> {
         let failed = match tokio::time::timeout(within, call(&mut link.client)).await {
             Ok(Ok(answer)) => return Ok(answer.into_inner()),
             Ok(Err(status)) => status,
@@ -115,8 +148,8 @@ impl Links {
         Err(failed)
     }
 
-    fn dial(&self, node: &Node) -> Result<Channel, LinkError> {
-        let member = MemberName::new(node.member.clone()).map_err(|e| LinkError(e.to_string()))?;
+    fn dial(&self, member: &str, address: &str) -> Result<Channel, LinkError> {
+        let member = MemberName::new(member).map_err(|e| LinkError(e.to_string()))?;
         let connector = MtlsConnector {
             tls: self.tls.clone(),
             expected: Admission {
@@ -125,8 +158,8 @@ impl Links {
             },
         };
         // The scheme is for tonic only: TLS is the connector's.
-        let endpoint = Endpoint::from_shared(format!("http://{}", node.raft_address))
-            .map_err(|e| LinkError(format!("{:?} is not host:port: {e}", node.raft_address)))?
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|e| LinkError(format!("{address:?} is not host:port: {e}")))?
             .connect_timeout(CONNECT)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)

@@ -4,7 +4,11 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use conflux_common::ids::MemberName;
 use conflux_proto::internal;
-use openraft::{ChangeMembers, Instant as _, async_runtime::watch::WatchReceiver};
+use openraft::{
+    ChangeMembers, Instant as _,
+    async_runtime::watch::WatchReceiver,
+    errors::{ChangeMembershipError, ClientWriteError, RaftError},
+};
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
@@ -12,8 +16,9 @@ use crate::{
     app::App,
     codec,
     error::{FatalError, ProposeError},
+    propose::not_yet,
     replica::{Member, Replica, ServerMetrics},
-    types::{Command, Node},
+    types::{Command, Node, TypeConfig},
 };
 
 /// A learner that lacks no more entries than this is made a voter.
@@ -23,6 +28,9 @@ const CHANGE_WITHIN: Duration = Duration::from_secs(8);
 
 /// For a member to answer that it is there.
 const ALIVE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Between two looks at a change that is not committed yet.
+const IN_PROGRESS: Duration = Duration::from_millis(200);
 
 type Change = ChangeMembers<u64, Node>;
 
@@ -70,7 +78,8 @@ fn elsewhere(server: &ServerMetrics) -> internal::JoinResponse {
     }
 }
 
-fn is_address(text: &str) -> bool {
+/// Whether it can be `host:port`.
+pub(crate) fn is_address(text: &str) -> bool {
     text.len() <= 256
         && text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
@@ -97,16 +106,60 @@ async fn let_in<A: App>(
     Ok(id)
 }
 
+/// Gives a member other addresses under its id. Only after the member has answered there (`relocate.rs`).
+pub(crate) async fn set_node<A: App>(
+    replica: &Arc<Replica<A>>,
+    member: &Arc<Member<A>>,
+    id: u64,
+    node: Node,
+) -> Result<(), ProposeError> {
+    let deadline = Instant::now() + CHANGE_WITHIN;
+    let _alone = timeout_at(deadline, replica.changing.lock()).await.map_err(|_| ProposeError::Overloaded)?;
+    // Removed in the meantime: `SetNodes` would bring it back as a learner.
+    if member.server().membership_config.membership().get_node(&id).is_none_or(|known| known.member != node.member) {
+        return Err(ProposeError::Refused(format!("node {id} is no member any more")));
+    }
+    change(member, Change::SetNodes([(id, node)].into()), deadline).await
+}
+
 async fn log_admission<A: App>(
     replica: &Replica<A>,
     member: &Member<A>,
     node: Node,
     deadline: Instant,
 ) -> Result<u64, ProposeError> {
-    let command = Command::admit(replica.stamp_ms(member), node);
-    let written = timeout_at(deadline, member.raft.client_write(command)).await.map_err(|_| late())?;
-    let written = written.map_err(|e| ProposeError::Unknown(e.to_string()))?;
-    written.data.node_id().ok_or_else(|| ProposeError::Unknown("no node id was given".into()))
+    loop {
+        let command = Command::admit(replica.stamp_ms(member), node.clone());
+        let written = timeout_at(deadline, member.raft.client_write(command)).await.map_err(|_| late())?;
+        match written {
+            Ok(written) => {
+                let missing = || ProposeError::Unknown("no node id was given".into());
+                return written.data.node_id().ok_or_else(missing);
+            }
+            Err(error) => again(member, error, deadline).await?,
+        }
+    }
+}
+
+/// Waits until it may be tried again, where nothing was done yet and this member still leads.
+async fn again<A: App>(
+    member: &Member<A>,
+    error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
+    deadline: Instant,
+) -> Result<(), ProposeError> {
+    match error {
+        RaftError::Fatal(_) => Err(ProposeError::Stopping),
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => not_yet(member, &forward, deadline).await,
+        // The one before, perhaps a former leader's, is not committed yet.
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(ChangeMembershipError::InProgress(_))) => {
+            let mut metrics = member.raft.server_metrics();
+            let until = deadline.min(Instant::now() + IN_PROGRESS);
+            // Whether it changed or not: the next try says how it stands.
+            let _ = timeout_at(until, metrics.changed()).await;
+            if Instant::now() < deadline { Ok(()) } else { Err(late()) }
+        }
+        RaftError::APIError(other) => Err(ProposeError::Unknown(other.to_string())),
+    }
 }
 
 fn late() -> ProposeError {
@@ -114,8 +167,14 @@ fn late() -> ProposeError {
 }
 
 async fn change<A: App>(member: &Member<A>, change: Change, deadline: Instant) -> Result<(), ProposeError> {
-    let changed = timeout_at(deadline, member.raft.change_membership(change, false)).await.map_err(|_| late())?;
-    changed.map(drop).map_err(|e| ProposeError::Unknown(e.to_string()))
+    loop {
+        let changed = member.raft.change_membership(change.clone(), false);
+        match timeout_at(deadline, changed).await.map_err(|_| late())? {
+            Ok(_) => return Ok(()),
+            // Each of our changes may be made twice.
+            Err(error) => again(member, error, deadline).await?,
+        }
+    }
 }
 
 /// While this process leads: finishes changes that a former leader left half done and promotes who has caught up.
@@ -213,14 +272,53 @@ pub(crate) async fn remove<A: App>(
     }
     let voters: BTreeSet<u64> = server.membership_config.voter_ids().collect();
     let rest: BTreeSet<u64> = voters.difference(&ids).copied().collect();
-    let alive = alive(replica, &member, &server, &rest).await;
-    if rest.is_empty() || alive * 2 <= rest.len() {
+    if rest.is_empty() {
         return Err(ProposeError::Refused(format!(
-            "without {name} only {alive} of {} voters would be there: no quorum",
-            rest.len()
+            "{name} is the only voter: without it the group is gone. Add another member first"
         )));
     }
+    let alive = alive(replica, &member, &server, &rest).await;
+    if alive.len() * 2 <= rest.len() {
+        return Err(ProposeError::Refused(no_quorum(&server, name, &rest, &alive)));
+    }
+    if ids.contains(&member.id()) {
+        return Err(give_way(replica, &member, &alive, deadline).await);
+    }
     change(&member, Change::Batch(removal(&voters, &ids)), deadline).await
+}
+
+/// The leader does not remove itself: it hands over to one that stays, which is told the removal next. (One that is cut
+/// off by its own removal could not say whether it succeeded.)
+async fn give_way<A: App>(
+    replica: &Replica<A>,
+    member: &Member<A>,
+    stay: &BTreeSet<u64>,
+    deadline: Instant,
+) -> ProposeError {
+    let replication = member.raft.data_metrics().borrow_watched().replication.clone().unwrap_or_default();
+    let Some(to) = stay.iter().copied().max_by_key(|id| replication.get(id).copied().flatten()) else {
+        return ProposeError::Refused("no member that stays could lead".into());
+    };
+    match hand_over(replica, member, to, deadline).await {
+        Ok(()) => ProposeError::NotLeader { leader: leader_name(&member.server()) },
+        Err(error) => error,
+    }
+}
+
+/// Why not, and what to do instead.
+fn no_quorum(server: &ServerMetrics, name: &MemberName, rest: &BTreeSet<u64>, alive: &BTreeSet<u64>) -> String {
+    let names = |ids: Vec<&u64>| -> Vec<String> {
+        let node = |id: &u64| server.membership_config.membership().get_node(id).map(|n| n.member.clone());
+        ids.into_iter().filter_map(node).collect()
+    };
+    let silent = names(rest.difference(alive).collect());
+    let silent = silent.join(", ");
+    format!(
+        "without {name} only {} of {} voters would be there: no quorum. {silent} does not answer: start it again, or \
+         remove it before {name}",
+        alive.len(),
+        rest.len()
+    )
 }
 
 /// The changes that leave nothing of these ids. (A voter's node goes with its vote.)
@@ -237,21 +335,29 @@ fn removal(voters: &BTreeSet<u64>, ids: &BTreeSet<u64>) -> Vec<Change> {
     changes
 }
 
-/// How many of these answer now, under these ids; the leader itself counts. Asked, not guessed from heartbeats: a change
-/// that was proposed without a quorum would stay half done.
-async fn alive<A: App>(replica: &Replica<A>, member: &Member<A>, server: &ServerMetrics, ids: &BTreeSet<u64>) -> usize {
+/// Which of these answer now, under these ids; the leader itself does. Asked, not guessed from heartbeats: a change that
+/// was proposed without a quorum would stay half done.
+async fn alive<A: App>(
+    replica: &Replica<A>,
+    member: &Member<A>,
+    server: &ServerMetrics,
+    ids: &BTreeSet<u64>,
+) -> BTreeSet<u64> {
     let hello = internal::HelloRequest {
         cluster: replica.settings.cluster.to_string(),
         group: replica.settings.group.to_string(),
         member: replica.settings.member.to_string(),
     };
     let ask = ids.iter().map(async |id| {
-        let Some(node) = server.membership_config.membership().get_node(id) else { return false };
+        if *id == member.id() {
+            return Some(*id);
+        }
+        let node = server.membership_config.membership().get_node(id)?;
         let hello = hello.clone();
         let answer = replica.links.call(node, ALIVE_WITHIN, async |client| client.hello(hello).await).await;
-        *id == member.id() || answer.is_ok_and(|answer| answer.node_id == *id)
+        answer.is_ok_and(|answer| answer.node_id == *id).then_some(*id)
     });
-    futures::future::join_all(ask).await.into_iter().filter(|answered| *answered).count()
+    futures::future::join_all(ask).await.into_iter().flatten().collect()
 }
 
 /// Hands leadership over; returns once the other leads.
@@ -273,6 +379,15 @@ pub(crate) async fn transfer<A: App>(
             most_advanced(&member, &server).ok_or_else(|| ProposeError::Refused("no other voter is there".into()))?
         }
     };
+    hand_over(replica, &member, target, deadline).await
+}
+
+async fn hand_over<A: App>(
+    replica: &Replica<A>,
+    member: &Member<A>,
+    target: u64,
+    deadline: Instant,
+) -> Result<(), ProposeError> {
     if target == member.id() {
         return Ok(());
     }
@@ -306,18 +421,25 @@ pub(crate) async fn transfer<A: App>(
 pub(crate) fn can_hand_over<A: App>(member: &Member<A>) -> bool {
     let server = member.server();
     let voters = server.membership_config.voter_ids().count();
-    server.state.is_leader() && voters > 1 && (heard(member, &server).len() + 1) * 2 > voters
+    server.state.is_leader() && voters > 1 && (voting(&server, heard(member, &server)).len() + 1) * 2 > voters
 }
 
-/// The other voters that have answered a heartbeat lately.
-fn heard<A: App>(member: &Member<A>, server: &ServerMetrics) -> BTreeSet<u64> {
+/// The other members that have answered a heartbeat lately.
+pub(crate) fn heard<A: App>(member: &Member<A>, server: &ServerMetrics) -> BTreeSet<u64> {
     let Some(heartbeat) = member.raft.data_metrics().borrow_watched().heartbeat.clone() else { return BTreeSet::new() };
     let lately =
         |id: &u64| heartbeat.get(id).is_some_and(|at| at.is_some_and(|at| at.elapsed() < Duration::from_secs(2)));
-    server.membership_config.voter_ids().filter(|id| *id != member.id() && lately(id)).collect()
+    server.membership_config.nodes().map(|(id, _)| *id).filter(|id| *id != member.id() && lately(id)).collect()
+}
+
+/// Of these, whoever votes.
+fn voting(server: &ServerMetrics, mut ids: BTreeSet<u64>) -> BTreeSet<u64> {
+    let voters: BTreeSet<u64> = server.membership_config.voter_ids().collect();
+    ids.retain(|id| voters.contains(id));
+    ids
 }
 
 fn most_advanced<A: App>(member: &Member<A>, server: &ServerMetrics) -> Option<u64> {
     let replication = member.raft.data_metrics().borrow_watched().replication.clone()?;
-    heard(member, server).into_iter().max_by_key(|id| replication.get(id).copied().flatten())
+    voting(server, heard(member, server)).into_iter().max_by_key(|id| replication.get(id).copied().flatten())
 }

@@ -23,7 +23,7 @@ use crate::{
     error::{FatalError, OpenError, ProposeError, ReadError},
     link::{Links, MAX_MESSAGE},
     log_store::Identity,
-    membership, observe, propose,
+    membership, observe, propose, relocate,
     replica::{Life, Replica},
     service::Service,
     status::{Freshness, GroupStatus},
@@ -81,6 +81,7 @@ impl<A: App> RaftNode<A> {
         tasks.spawn(observe::run(replica.clone()));
         tasks.spawn(confirm::run(replica.clone()));
         tasks.spawn(membership::run(replica.clone()));
+        tasks.spawn(relocate::run(replica.clone()));
         tasks.spawn(compaction::run(replica.clone()));
         Ok(Self { replica, tasks: Arc::new(Tasks(Mutex::new(tasks))) })
     }

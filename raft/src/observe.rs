@@ -1,6 +1,10 @@
 //! Turns openraft's metrics into [`GroupStatus`], Prometheus series and failures.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use openraft::{ServerState, async_runtime::watch::WatchReceiver, errors::Fatal};
 use tokio::time::MissedTickBehavior;
@@ -8,8 +12,10 @@ use tokio::time::MissedTickBehavior;
 use crate::{
     app::App,
     error::FatalError,
-    replica::{Life, Member, Replica},
+    membership,
+    replica::{Life, Member, Replica, ServerMetrics},
     status::{GroupStatus, MemberStatus},
+    types::Node,
 };
 
 /// Indexes move all the time: they are told so often; elections and memberships at once.
@@ -23,8 +29,10 @@ pub(crate) async fn run<A: App>(replica: Arc<Replica<A>>) {
     let mut member = replica.member();
     // Kept over the rounds: a fresh receiver has seen nothing yet and would wake at once, round after round.
     let mut server = member.as_ref().map(|m| m.raft.server_metrics());
+    let mut known = BTreeMap::new();
     loop {
         if let Some(member) = &member {
+            note_addresses(&replica, &member.server(), &mut known);
             tell(&replica, member);
         }
         let changed = async {
@@ -56,6 +64,20 @@ pub(crate) fn stopped<A: App>(replica: &Replica<A>) {
     });
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Whoever is new or has moved is dialled at the address that the membership now has.
+fn note_addresses<A: App>(replica: &Replica<A>, server: &ServerMetrics, known: &mut BTreeMap<u64, Node>) {
+    let nodes = server.membership_config.nodes();
+    let news: Vec<_> = nodes.filter(|(id, node)| known.get(id) != Some(node)).collect();
+    for (id, node) in news {
+        replica.links.moved(&node.member, &node.raft_address);
+        known.insert(*id, node.clone());
+    }
+}
+
 fn tell<A: App>(replica: &Replica<A>, member: &Member<A>) {
     let all = member.raft.metrics().borrow_watched().clone();
     if let Err(fatal) = &all.running_state
@@ -65,8 +87,10 @@ fn tell<A: App>(replica: &Replica<A>, member: &Member<A>) {
         replica.fail(FatalError(format!("consensus failed: {fatal}")));
     }
     replica.note_term(all.current_term);
-    let voters: std::collections::BTreeSet<u64> = all.membership_config.voter_ids().collect();
+    let voters: BTreeSet<u64> = all.membership_config.voter_ids().collect();
     let matched = |id: &u64| all.replication.as_ref()?.get(id)?.as_ref().map(|at| at.index);
+    let heard = (all.state == ServerState::Leader).then(|| membership::heard(member, &member.server()));
+    let reachable = |id: &u64| heard.as_ref().map(|heard| *id == member.id() || heard.contains(id));
     let members = all.membership_config.nodes().map(|(id, node)| MemberStatus {
         node_id: *id,
         member: node.member.clone(),
@@ -74,6 +98,7 @@ fn tell<A: App>(replica: &Replica<A>, member: &Member<A>) {
         service_address: node.service_address.clone(),
         voter: voters.contains(id),
         matched_index: matched(id),
+        reachable: reachable(id),
     });
     let index = |id: &Option<crate::types::LogId>| id.as_ref().map_or(0, |id| id.index);
     let status = GroupStatus {
@@ -93,6 +118,11 @@ fn tell<A: App>(replica: &Replica<A>, member: &Member<A>) {
         snapshot_index: index(&all.snapshot),
         purged_index: index(&all.purged),
         level: replica.state.level(),
+        supported_level: A::LEVEL,
+        version: env!("CARGO_PKG_VERSION"),
+        founding: hex(&member.sender.founding),
+        started_ms: replica.started_ms,
+        disk: *replica.disk.lock(),
         membership_index: index(all.committed_membership_config.log_id()),
         members: members.collect(),
     };

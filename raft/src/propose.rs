@@ -102,7 +102,7 @@ async fn leading<A: App>(replica: &Replica<A>, patience: Instant) -> Result<Arc<
 
 /// Nothing was proposed. A leader that was just elected has no lease before its first heartbeat is answered: wait for
 /// that. Otherwise say who leads.
-async fn not_yet<A: App>(
+pub(crate) async fn not_yet<A: App>(
     member: &Member<A>,
     forward: &ForwardToLeader<TypeConfig>,
     patience: Instant,

@@ -28,7 +28,7 @@ use crate::{
     metrics::Series,
     network::{Network, Sender},
     state_store::{StateHandle, StateMachine},
-    status::GroupStatus,
+    status::{DiskStatus, GroupStatus},
     storage::Storage,
     types::{Node, TypeConfig},
 };
@@ -114,8 +114,12 @@ pub(crate) struct Replica<A: App> {
     pub(crate) series: Series,
     /// See `disk::Free::is_low`.
     pub(crate) disk_low: AtomicBool,
+    /// As `compaction.rs` saw it last.
+    pub(crate) disk: Mutex<DiskStatus>,
     pub(crate) stop: CancellationToken,
     started: Instant,
+    /// The same by the wall clock.
+    pub(crate) started_ms: u64,
 }
 
 impl<A: App> Replica<A> {
@@ -146,7 +150,9 @@ impl<A: App> Replica<A> {
             receiving: Mutex::default(),
             series,
             disk_low: AtomicBool::new(false),
+            disk: Mutex::default(),
             stop: CancellationToken::new(),
+            started_ms: now_since(started).wall / 1000,
             started,
         }
     }

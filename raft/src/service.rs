@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     app::App,
-    bootstrap, codec, confirm, membership,
+    bootstrap, codec, confirm, membership, relocate,
     replica::{Member, Replica},
     types::{Snapshot, TypeConfig},
     wire,
@@ -233,6 +233,16 @@ impl<A: App> RaftService for Service<A> {
             return Err(refused("the name is not the certificate's"));
         }
         membership::join(&self.0, join).await.map(Response::new)
+    }
+
+    async fn relocate(
+        &self,
+        request: Request<internal::RelocateRequest>,
+    ) -> Result<Response<internal::RelocateResponse>, Status> {
+        let peer = peer(&request)?;
+        let caller = self.caller(request.get_ref().route.as_ref(), &peer)?;
+        let told = request.get_ref();
+        relocate::answer(&self.0, &caller.member, (caller.from, &peer), told).await.map(Response::new)
     }
 }
 

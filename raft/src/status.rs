@@ -35,6 +35,16 @@ pub struct GroupStatus {
     pub purged_index: u64,
     /// The replicated level.
     pub level: u32,
+    /// The highest level that this binary can apply.
+    pub supported_level: u32,
+    /// Of this binary.
+    pub version: &'static str,
+    /// Which birth of the group this node belongs to, in hex; empty until it is a member.
+    pub founding: String,
+    /// When this process opened its data, in milliseconds since the Unix epoch by its own clock.
+    pub started_ms: u64,
+    /// Room on this node's disk.
+    pub disk: DiskStatus,
     /// The log index of the committed membership.
     pub membership_index: u64,
     /// All voters and learners.
@@ -55,10 +65,30 @@ impl GroupStatus {
             snapshot_index: 0,
             purged_index: 0,
             level: 0,
+            supported_level: 0,
+            version: env!("CARGO_PKG_VERSION"),
+            founding: String::new(),
+            started_ms: 0,
+            disk: DiskStatus::default(),
             membership_index: 0,
             members: Vec::new(),
         }
     }
+}
+
+/// Room on the disk that holds a node's data directory; looked at every second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct DiskStatus {
+    /// Bytes of log that are not purged.
+    pub log_bytes: u64,
+    /// Bytes of the state's files.
+    pub state_bytes: u64,
+    /// Free bytes of the file system.
+    pub free_bytes: u64,
+    /// Its free part in percent.
+    pub free_percent: u32,
+    /// While this node leads, writes that grow the state are refused.
+    pub refuses_growth: bool,
 }
 
 /// A voter or learner.
@@ -76,4 +106,6 @@ pub struct MemberStatus {
     pub voter: bool,
     /// The last log index that it is known to have; only the leader knows.
     pub matched_index: Option<u64>,
+    /// It answered a heartbeat within the last 2 s; only the leader knows.
+    pub reachable: Option<bool>,
 }

@@ -35,6 +35,7 @@ fn record(group: &GroupName, weight: u32, status: &GroupStatus) -> Option<GroupR
         weight,
         leader: status.node_id,
         term: status.term,
+        founding: status.founding.clone(),
     })
 }
 
@@ -87,6 +88,11 @@ mod tests {
             snapshot_index: 0,
             purged_index: 0,
             level: 1,
+            supported_level: 1,
+            version: "1",
+            founding: "0a".into(),
+            started_ms: 1,
+            disk: Default::default(),
             membership_index: 4,
             members: vec![MemberStatus {
                 node_id: 2,
@@ -95,6 +101,7 @@ mod tests {
                 service_address: "h:2".into(),
                 voter: true,
                 matched_index: Some(9),
+                reachable: Some(true),
             }],
         };
         let group: GroupName = "a".parse().unwrap();

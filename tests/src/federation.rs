@@ -240,6 +240,82 @@ impl Federation {
         self.reap(member, pid).await;
     }
 
+    /// SIGTERM; returns once the process is gone.
+    pub async fn stop(&mut self, member: &str) {
+        let pid = self.member(member).pid;
+        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("SIGTERM");
+        self.reap(member, pid).await;
+    }
+
+    /// Starts one more member of a group, as its operator would: a certificate of the federation's authority, the
+    /// settings of another member with its own name, ports and directories. It waits to be let in.
+    pub async fn add_member(&mut self, group: &str, name: &str) -> Result<()> {
+        let model = self.members(group).into_iter().next().context("a group with a member")?;
+        self.write_member(&model, Ports::of(name)?, None).await?;
+        self.restart(name);
+        Ok(())
+    }
+
+    /// Makes a shard group of three new processes beside those that run, by the settings of another one. Returns their
+    /// names; none of them is started.
+    pub async fn plan_group(&mut self, like: &str, group: &str) -> Result<Vec<String>> {
+        let model = self.members(like).into_iter().next().context("a group with a member")?;
+        let members = (1..=3).map(|n| Ports::of(&format!("{group}-{n}"))).collect::<Result<Vec<_>>>()?;
+        let founders: Vec<toml::Value> = members.iter().map(Ports::founder).collect();
+        for member in &members {
+            self.write_member(&model, member.clone(), Some((group, &founders))).await?;
+        }
+        Ok(members.into_iter().map(|m| m.member).collect())
+    }
+
+    async fn write_member(
+        &mut self,
+        model: &Member,
+        ports: Ports,
+        founded: Option<(&str, &[toml::Value])>,
+    ) -> Result<()> {
+        let name = ports.member.as_str();
+        let group = founded.map_or(model.group.as_str(), |(group, _)| group).to_owned();
+        let tls = crate::replica::issue(self, &model.role, Some(&group), name).await?;
+        let home = self.directory().join(name);
+        std::fs::create_dir_all(&home)?;
+        let mut settings: toml::Table = toml::from_str(&std::fs::read_to_string(&model.config_file)?)?;
+        let member = settings.get_mut("member").and_then(toml::Value::as_table_mut).context("[member]")?;
+        let data_dir = home.join("data");
+        member.insert("group".into(), group.clone().into());
+        member.insert("member".into(), name.into());
+        member.insert("data_dir".into(), data_dir.display().to_string().into());
+        member.insert("service_listen".into(), ports.service.clone().into());
+        member.insert("raft_listen".into(), ports.raft.clone().into());
+        member.insert("metrics_listen".into(), ports.metrics.clone().into());
+        member.insert("tls".into(), toml::Value::try_from(&tls)?);
+        if let Some((_, founders)) = founded {
+            member.insert("founders".into(), founders.to_vec().into());
+        }
+        let config_file = home.join(format!("{}.toml", model.role));
+        std::fs::write(&config_file, toml::to_string(&settings)?)?;
+        self.description.members.push(Member {
+            role: model.role.clone(),
+            group,
+            member: name.into(),
+            pid: 0,
+            address: ports.service.clone(),
+            data_dir,
+            cert_dir: tls.cert.parent().context("a directory")?.to_owned(),
+            log_file: home.join("log"),
+            config_file,
+        });
+        Ok(())
+    }
+
+    /// Changes a member's settings file; the process must be started again to see it.
+    pub fn rewrite(&self, member: &str, change: impl FnOnce(&mut toml::Table)) -> Result<()> {
+        let file = self.member(member).config_file;
+        let mut settings: toml::Table = toml::from_str(&std::fs::read_to_string(&file)?)?;
+        change(settings.get_mut("member").and_then(toml::Value::as_table_mut).context("[member]")?);
+        Ok(std::fs::write(&file, toml::to_string(&settings)?)?)
+    }
+
     async fn reap(&mut self, member: &str, pid: i32) {
         if let Some(at) = self.restarted.iter().position(|(name, _)| name == member) {
             let (_, mut child) = self.restarted.swap_remove(at);
@@ -311,6 +387,37 @@ impl Federation {
         let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("VmRSS");
         line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).expect("a number") * 1024
     }
+}
+
+/// A new member's name and addresses.
+#[derive(Clone)]
+struct Ports {
+    member: String,
+    raft: String,
+    service: String,
+    metrics: String,
+}
+
+impl Ports {
+    fn of(member: &str) -> Result<Self> {
+        Ok(Self { member: member.into(), raft: free_port()?, service: free_port()?, metrics: free_port()? })
+    }
+
+    /// Its line in the list of founders: by name, as on machines that have one.
+    fn founder(&self) -> toml::Value {
+        let named = |address: &str| address.replace("127.0.0.1", "localhost");
+        let mut founder = toml::Table::new();
+        founder.insert("member".into(), self.member.clone().into());
+        founder.insert("raft_address".into(), named(&self.raft).into());
+        founder.insert("service_address".into(), named(&self.service).into());
+        founder.into()
+    }
+}
+
+/// A port of the loopback that nobody has at present.
+pub fn free_port() -> Result<String> {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0")?;
+    Ok(socket.local_addr()?.to_string())
 }
 
 /// Whether the process exists and is no zombie.

@@ -38,6 +38,17 @@ pub struct Writers {
 impl Writers {
     /// `count` writers, each with one request in flight and bodies of about `bytes`.
     pub fn start(client: &Client, tenant: &str, prefix: &str, count: usize, bytes: usize) -> Self {
+        Self::start_keyed(client, tenant, prefix, (count, bytes), false)
+    }
+
+    /// The same; `keyed`: each write carries an idempotency key of the client's own.
+    pub fn start_keyed(
+        client: &Client,
+        tenant: &str,
+        prefix: &str,
+        (count, bytes): (usize, usize),
+        keyed: bool,
+    ) -> Self {
         let (stop, acknowledged, refused) =
             <(Arc<AtomicBool>, Arc<Mutex<Vec<Acknowledged>>>, Arc<Mutex<Vec<String>>>)>::default();
         let tasks = (0..count)
@@ -49,7 +60,7 @@ impl Writers {
                     let mut n = 0u64;
                     while !stop.load(Ordering::Relaxed) {
                         n += 1;
-                        match write(&client, &place, n, bytes).await {
+                        match write(&client, &place, (n, bytes), keyed).await {
                             Ok(ack) => acknowledged.lock().push(ack),
                             Err(why) => refused.lock().push(why),
                         }
@@ -99,10 +110,13 @@ pub fn document(n: u64, bytes: usize) -> Vec<u8> {
     text
 }
 
-async fn write(client: &Client, place: &Place, n: u64, bytes: usize) -> Result<Acknowledged, String> {
+async fn write(client: &Client, place: &Place, (n, bytes): (u64, usize), keyed: bool) -> Result<Acknowledged, String> {
     let content = document(n, bytes);
     let sha256 = hex::encode(Sha256::digest(&content));
-    let answer = client.put(place, content).await.map_err(|e| format!("{e:#}"))?;
+    let key = uuid::Uuid::new_v4().to_string();
+    let headers = [("idempotency-key", key.as_str())];
+    let headers = if keyed { &headers[..] } else { &[] };
+    let answer = client.put_with(place, content, headers).await.map_err(|e| format!("{e:#}"))?;
     if !matches!(answer.status, 200 | 201) {
         return Err(format!("{} {}", answer.status, answer.text()));
     }

@@ -1,22 +1,63 @@
-//! `conflux shard list` and `conflux status`: for operators.
+//! `conflux shard list|weight|remove` and `conflux status`: for operators.
 
 use clap::Subcommand;
+use conflux_common::error::Code;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Session, cell, items};
-use crate::output::Table;
+use crate::{
+    client::Client,
+    failure::{Failure, exit},
+    output::{Output, Table, plain},
+};
 
 #[derive(Debug, Subcommand)]
 pub enum ShardCommand {
     /// List the shard groups that placement knows
     List,
+    /// Set how many of the new tenants a shard takes, against the others' weights; nobody is moved
+    #[command(after_help = "Example:\n  conflux shard weight shard-c 300\n\n0: it takes no new tenants.")]
+    Weight {
+        name: String,
+        /// 0 to 10000
+        weight: u32,
+    },
+    /// Forget a shard that has no tenants
+    #[command(after_help = "Example:\n  conflux shard remove shard-c\n\n\
+        Refused while it has tenants. Stop the processes of its members afterwards: what they still report is refused. The name \
+        is free for a group that is founded anew, from empty data directories.")]
+    Remove { name: String },
 }
 
+const SHARDS: [&str; 4] = ["api", "v1", "admin", "shards"];
+
 pub async fn shards(command: ShardCommand, session: Session) -> anyhow::Result<()> {
-    let ShardCommand::List = command;
     let client = session.operator()?;
-    let answer = client.json(client.call(Method::GET, &["api", "v1", "admin", "shards"])).await?;
+    match command {
+        ShardCommand::List => list(&client, session.output).await,
+        ShardCommand::Weight { name, weight } => {
+            let call = client.call(Method::PATCH, &[&SHARDS[..], &[&name]].concat()).json(&json!({"weight": weight}));
+            let answer = client.json(call).await?;
+            session.output.done(&format!("{name} has weight {}", cell(&answer, "weight")), answer)
+        }
+        ShardCommand::Remove { name } => {
+            let call = client.call(Method::DELETE, &[&SHARDS[..], &[&name]].concat());
+            match client.json(call).await {
+                Ok(_) => session.output.done(&format!("{name} is removed: stop its members"), json!({"removed": name})),
+                // It says what to do itself; the usual advice for this code would be wrong.
+                Err(Failure::Refused { info, .. }) if info.code == Code::FailedPrecondition => {
+                    eprintln!("conflux: refused: {}", plain(&info.message));
+                    Err(Failure::Told(exit::CONFLICT).into())
+                }
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+}
+
+async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
+    let answer = client.json(client.call(Method::GET, &SHARDS)).await?;
     let mut table = Table::new(&["SHARD", "WEIGHT", "MEMBER", "NODE", "VOTER", "LEADER", "ADDRESS"]);
     for shard in items(&answer, "shards") {
         for member in items(shard, "members") {
@@ -32,7 +73,7 @@ pub async fn shards(command: ShardCommand, session: Session) -> anyhow::Result<(
             ]);
         }
     }
-    session.output.list(table, answer)
+    output.list(table, answer)
 }
 
 /// All groups at a glance.
@@ -96,8 +137,6 @@ fn status_table(answer: &Value) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     /// A member that was killed stood in the table as a follower like any other.

@@ -12,6 +12,7 @@ pub mod environments;
 pub mod get;
 pub mod inspect;
 pub mod key;
+pub mod members;
 pub mod moves;
 pub mod profile;
 pub mod publish;

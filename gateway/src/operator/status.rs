@@ -1,5 +1,7 @@
 //! What all members of a group say of themselves, side by side; who cannot be reached is said in words.
 
+mod problems;
+
 use std::{sync::Arc, time::Duration};
 
 use conflux_common::ids::GroupName;
@@ -58,7 +60,7 @@ fn summary(group: &Group, views: &[(String, Result<Value, String>)]) -> Value {
         match own {
             Some(Ok(view)) => member["status"] = view.clone(),
             Some(Err(why)) => member["error"] = json!(why),
-            None => member["error"] = json!("this gateway does not know its address yet"),
+            None => member["error"] = json!(unknown_address(group)),
         }
     }
     let mut summary = json!({
@@ -72,12 +74,25 @@ fn summary(group: &Group, views: &[(String, Result<Value, String>)]) -> Value {
         "level": best["level"],
         "members": members,
     });
+    for member in summary["members"].as_array_mut().into_iter().flatten() {
+        let found = problems::of_member(member, &best);
+        member["problems"] = json!(found);
+    }
+    summary["problems"] = json!(problems::of_group(&summary));
     if best.is_null() {
         summary["error"] = json!("no member can be reached");
     } else if best["leader"].is_null() {
         summary["error"] = json!("no leader is known");
     }
     summary
+}
+
+fn unknown_address(group: &Group) -> &'static str {
+    match group.log_index {
+        // Known from the settings only.
+        0 => "this gateway cannot ask it: it is not in the gateway's settings ([[placement]])",
+        _ => "this gateway does not know its address yet",
+    }
 }
 
 #[cfg(test)]

@@ -1,19 +1,23 @@
-//! Shard groups: known from their first report, replaced by newer ones; the weight is the operators'.
+//! Shard groups: known from their first report, replaced by newer ones; the weight is the operators'. A group that an
+//! operator removed stays away while its members go on reporting; another group may take its name.
+
+use std::ops::ControlFlow;
 
 use conflux_common::{
     error::Code,
     ids::{GroupName, MemberName},
 };
 use conflux_proto::{
-    internal::{GroupRecord, change},
+    internal::{GroupRecord, TenantRecord, change},
     log::{SetShardWeight, placement_answer::Result as Answer},
 };
 use conflux_raft::{FatalError, Read, Tx};
+use prost::Message;
 
 use super::{Effect, Stop, invalid, refuse};
 use crate::store::{
     Family, Key,
-    rows::{list, list_keys, load, save},
+    rows::{list, list_keys, load, remove, save},
 };
 
 /// Of a shard whose first report names none.
@@ -24,6 +28,8 @@ pub const MAX_WEIGHT: u32 = 10_000;
 pub const MAX_GROUPS: usize = 1024;
 /// Members of a group.
 const MAX_MEMBERS: usize = 64;
+/// From this level on shards can be removed, and records say which founding reports.
+pub const REMOVAL_LEVEL: u32 = 2;
 /// The name of placement's own group.
 const PLACEMENT: &str = "placement";
 
@@ -31,7 +37,9 @@ const PLACEMENT: &str = "placement";
 pub fn tells_more(known: Option<&GroupRecord>, report: &GroupRecord) -> bool {
     let Some(known) = known else { return true };
     let (old, new) = ((known.log_index, known.term), (report.log_index, report.term));
-    new > old || (new == old && (known.leader != report.leader || known.members != report.members))
+    new > old
+        || (new == old
+            && (known.leader != report.leader || known.members != report.members || known.founding != report.founding))
 }
 
 /// Whether it can hold tenants at all.
@@ -52,6 +60,14 @@ pub fn by_name(rows: &impl Read, name: &str) -> Result<Option<GroupRecord>, Fata
 
 pub(super) fn report(tx: &mut Tx<'_>, report: GroupRecord) -> Result<Effect, Stop> {
     check(&report)?;
+    if let Some(removed) = load::<GroupRecord>(tx, &Key::RemovedGroup(report.name.clone()))? {
+        if report.founding.is_empty() || report.founding == removed.founding {
+            let why = "this shard was removed by an operator: stop its members. Its name is free for a group that is \
+                       founded anew, from empty data directories";
+            return Err(refuse(Code::FailedPrecondition, why));
+        }
+        remove(tx, &Key::RemovedGroup(report.name.clone()));
+    }
     let known = by_name(tx, &report.name)?;
     if !tells_more(known.as_ref(), &report) {
         return Ok(Effect::new(Answer::Done(false), []));
@@ -99,4 +115,40 @@ pub(super) fn set_weight(tx: &mut Tx<'_>, set: &SetShardWeight) -> Result<Effect
     let group = GroupRecord { weight: set.weight, ..known };
     save(tx, &Key::Group(group.name.clone()), &group);
     Ok(Effect::new(Answer::Done(true), [change::Change::Group(group)]))
+}
+
+/// Removes a shard that has no tenants.
+pub(super) fn remove_shard(tx: &mut Tx<'_>, name: &str) -> Result<Effect, Stop> {
+    let Some(known) = by_name(tx, name)? else {
+        return Err(refuse(Code::NotFound, "no shard of this name has reported to placement"));
+    };
+    let left = tenants_on(tx, name)?;
+    if left > 0 {
+        let they = if left == 1 { "1 tenant is".to_owned() } else { format!("{left} tenants are") };
+        let why = format!(
+            "{they} still on {name}: move them to other shards or delete them, and set the weight to 0 so that no new \
+             one comes"
+        );
+        return Err(refuse(Code::FailedPrecondition, why));
+    }
+    remove(tx, &Key::Group(known.name.clone()));
+    save(tx, &Key::RemovedGroup(known.name.clone()), &known);
+    Ok(Effect::new(Answer::Done(true), [change::Change::GroupGone(known.name)]))
+}
+
+/// Live tenants, those that are being deleted included. Reads all records: for an operator's rare question.
+fn tenants_on(rows: &impl Read, shard: &str) -> Result<usize, FatalError> {
+    let (from, to) = Family::Tenant.range();
+    let (mut count, mut damaged) = (0, None);
+    rows.scan(&from, &to, &mut |key, value| match TenantRecord::decode(value) {
+        Ok(tenant) => {
+            count += usize::from(tenant.shard == shard);
+            ControlFlow::Continue(())
+        }
+        Err(e) => {
+            damaged = Some(FatalError(format!("row {:?} cannot be read: {e}", Key::decode(key))));
+            ControlFlow::Break(())
+        }
+    })?;
+    damaged.map_or(Ok(count), Err)
 }

@@ -108,6 +108,7 @@ fn run(tx: &mut Tx<'_>, now_ms: u64, command: PlacementCommand) -> Result<Effect
     match command.op {
         Some(Op::ReportGroup(report)) => groups::report(tx, report),
         Some(Op::SetShardWeight(set)) => groups::set_weight(tx, &set),
+        Some(Op::RemoveShard(name)) => groups::remove_shard(tx, &name),
         Some(Op::CreateTenant(create)) => tenants::create(tx, now_ms, create),
         Some(Op::DeleteTenant(delete)) => tenants::delete(tx, &delete.name),
         Some(Op::AdvanceTenant(advance)) => tenants::advance(tx, now_ms, &advance),

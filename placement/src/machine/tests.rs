@@ -237,6 +237,36 @@ fn newer_reports_win() {
     assert_eq!(machine.refused(unknown).code, "NOT_FOUND");
 }
 
+/// A shard that was removed must not come back by the next report of a member that still runs; nor take tenants with it.
+#[test]
+fn a_shard_is_removed_when_it_is_empty_and_stays_away() {
+    let born = |birth: &str, index: u64| GroupRecord { founding: birth.into(), ..group("shard-b", index) };
+    let mut machine = Machine::new();
+    machine.ok(Op::ReportGroup(born("0a", 5)));
+    let on_b = Op::CreateTenant(CreateTenant { name: "acme".into(), shard: "shard-b".into(), ..Default::default() });
+    let tenant = machine.tenant(on_b);
+    let why = machine.refused(Op::RemoveShard("shard-b".into()));
+    assert_eq!(why.code, "FAILED_PRECONDITION");
+    assert!(why.message.contains("1 tenant is still on shard-b"), "{}", why.message);
+    machine.advance(&tenant, TenantState::Creating, TenantState::Stable);
+    let tenant = machine.tenant(delete("acme"));
+    machine.refused(Op::RemoveShard("shard-b".into()));
+    machine.advance(&tenant, TenantState::Deleting, TenantState::Gone);
+    machine.ok(Op::RemoveShard("shard-b".into()));
+    let known = |machine: &Machine| machine.0.read(|view| groups::by_name(view, "shard-b")).unwrap();
+    assert_eq!(known(&machine), None);
+    assert_eq!(machine.refused(Op::RemoveShard("shard-b".into())).code, "NOT_FOUND");
+    // Also of a later membership, and of a release that does not say its founding.
+    for late in [born("0a", 9), born("", 9)] {
+        assert_eq!(machine.refused(Op::ReportGroup(late)).code, "FAILED_PRECONDITION");
+    }
+    let (_, frame) = machine.frames().pop().unwrap();
+    assert!(frame.changes.iter().any(|c| c.change == Some(change::Change::GroupGone("shard-b".into()))));
+    // A group that was founded anew begins with small indexes.
+    machine.ok(Op::ReportGroup(born("0b", 1)));
+    assert_eq!(known(&machine).unwrap().log_index, 1);
+}
+
 /// A key must not outlive its tenant: the next holder of the name would be open to it.
 #[test]
 fn credentials_go_with_their_tenant() {
@@ -419,6 +449,10 @@ fn any_op() -> impl Strategy<Value = Op> {
             ..Default::default()
         })),
         (1_u64..4).prop_map(|id| Op::CancelMove(CancelMove { r#move: id, ..Default::default() })),
+        (0_u64..4, 0_u64..3).prop_map(|(index, birth)| {
+            Op::ReportGroup(GroupRecord { founding: birth.to_string(), ..group("shard-b", index) })
+        }),
+        Just(Op::RemoveShard("shard-b".into())),
         (0_u32..3).prop_map(|weight| Op::SetShardWeight(SetShardWeight { shard: "shard-b".into(), weight })),
     ]
 }

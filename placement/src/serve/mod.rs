@@ -50,7 +50,7 @@ fn table() -> OpenApiRouter<Service> {
         .routes(routes!(roles::list_of))
         .routes(routes!(roles::set, roles::remove))
         .routes(routes!(shards::list))
-        .routes(routes!(shards::show, shards::change))
+        .routes(routes!(shards::show, shards::change, shards::remove))
         .routes(routes!(moves::list, moves::start))
         .routes(routes!(moves::show))
         .routes(routes!(moves::cancel))

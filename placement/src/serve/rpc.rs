@@ -53,7 +53,7 @@ impl Rpc {
     }
 
     async fn take_report(&self, peer: Option<PeerId>, report: Option<GroupRecord>) -> Result<(), ApiError> {
-        let report = report.ok_or_else(|| ApiError::invalid("group", "missing"))?;
+        let mut report = report.ok_or_else(|| ApiError::invalid("group", "missing"))?;
         let peer = peer.filter(|p| p.role == Role::Shard);
         let own = peer.as_ref().and_then(|p| p.group.as_ref());
         if own.is_none_or(|group| group.as_str() != report.name) {
@@ -61,6 +61,9 @@ impl Rpc {
             return Err(ApiError::new(Code::PermissionDenied, why));
         }
         self.service.node.check_leader()?;
+        if self.service.level() < groups::REMOVAL_LEVEL {
+            report.founding.clear();
+        }
         // Reports come every few seconds; only news becomes a log entry.
         let known = self.service.read(|view| groups::by_name(view, &report.name))?;
         if !groups::tells_more(known.as_ref(), &report) {

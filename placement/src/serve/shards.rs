@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{Path, Request, State},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use conflux_common::error::{ApiError, Code};
 use conflux_proto::log::{SetShardWeight, placement_command::Op};
@@ -72,6 +72,26 @@ pub async fn change(State(service): State<Service>, Path(name): Path<String>, re
         call.propose(&service, Op::SetShardWeight(set)).await?;
         let now = service.read(|v| groups::by_name(v, &name))?;
         json(StatusCode::OK, &Shard::from(now.ok_or_else(missing)?))
+    })
+    .await
+}
+
+/// Remove a shard that has no tenants.
+///
+/// Refused with 412 while it has some. Stop the processes of its members afterwards; what they still report is refused.
+#[utoipa::path(
+    delete, path = "/api/v1/admin/shards/{shard}", tag = "shards",
+    responses((status = 204, description = "It is gone."))
+)]
+pub async fn remove(State(service): State<Service>, Path(name): Path<String>, request: Request) -> Response {
+    answer(request, async |call| {
+        service.node.check_leader()?;
+        if service.level() < groups::REMOVAL_LEVEL {
+            let why = "not every member of placement runs a release that knows how: upgrade them first";
+            return Err(ApiError::new(Code::FailedPrecondition, why));
+        }
+        call.propose(&service, Op::RemoveShard(name.clone())).await?;
+        Ok(StatusCode::NO_CONTENT.into_response())
     })
     .await
 }

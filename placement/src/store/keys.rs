@@ -25,6 +25,8 @@ pub enum Family {
     EndedMove = 0x15,
     /// `group name` -> `internal.GroupRecord`
     Group = 0x20,
+    /// `group name` -> `internal.GroupRecord`: removed by an operator
+    RemovedGroup = 0x21,
     /// `key id` -> `internal.KeyRecord`
     ApiKey = 0x30,
     /// `tenant name`, `key id` -> empty: the keys of a tenant; operators' keys under an empty name
@@ -41,7 +43,7 @@ pub enum Family {
 
 impl Family {
     /// All of them.
-    pub const ALL: [Family; 14] = [
+    pub const ALL: [Family; 15] = [
         Family::Counters,
         Family::Tenant,
         Family::TenantName,
@@ -50,6 +52,7 @@ impl Family {
         Family::Move,
         Family::EndedMove,
         Family::Group,
+        Family::RemovedGroup,
         Family::ApiKey,
         Family::KeyOfTenant,
         Family::Role,
@@ -76,6 +79,7 @@ pub enum Key {
     Move(u64),
     EndedMove(u64),
     Group(String),
+    RemovedGroup(String),
     ApiKey(String),
     KeyOfTenant { tenant: String, key: String },
     Role { tenant: String, name: String },
@@ -96,6 +100,7 @@ impl Key {
             Key::Move(_) => Family::Move,
             Key::EndedMove(_) => Family::EndedMove,
             Key::Group(_) => Family::Group,
+            Key::RemovedGroup(_) => Family::RemovedGroup,
             Key::ApiKey(_) => Family::ApiKey,
             Key::KeyOfTenant { .. } => Family::KeyOfTenant,
             Key::Role { .. } => Family::Role,
@@ -116,7 +121,9 @@ impl Key {
             | Key::Move(n)
             | Key::EndedMove(n)
             | Key::Change(n) => put_number(&mut out, *n),
-            Key::TenantName(name) | Key::Group(name) | Key::ApiKey(name) => put_name(&mut out, name),
+            Key::TenantName(name) | Key::Group(name) | Key::RemovedGroup(name) | Key::ApiKey(name) => {
+                put_name(&mut out, name);
+            }
             Key::KeyOfTenant { tenant, key: name } | Key::Role { tenant, name } => {
                 put_name(&mut out, tenant);
                 put_name(&mut out, name);
@@ -148,6 +155,7 @@ impl Key {
             Family::Move => Key::Move(number(rest)?),
             Family::EndedMove => Key::EndedMove(number(rest)?),
             Family::Group => Key::Group(name(rest)?),
+            Family::RemovedGroup => Key::RemovedGroup(name(rest)?),
             Family::ApiKey => Key::ApiKey(name(rest)?),
             Family::KeyOfTenant => Key::KeyOfTenant { tenant: name(rest)?, key: name(rest)? },
             Family::Role => Key::Role { tenant: name(rest)?, name: name(rest)? },
@@ -226,6 +234,7 @@ mod tests {
             any::<u64>().prop_map(Key::Move),
             any::<u64>().prop_map(Key::EndedMove),
             name().prop_map(Key::Group),
+            name().prop_map(Key::RemovedGroup),
             name().prop_map(Key::ApiKey),
             (name(), name()).prop_map(|(tenant, key)| Key::KeyOfTenant { tenant, key }),
             (name(), name()).prop_map(|(tenant, name)| Key::Role { tenant, name }),
@@ -243,7 +252,10 @@ mod tests {
     #[test]
     fn ordinals_are_pinned_and_distinct() {
         let ordinals = Family::ALL.map(|f| f as u8);
-        assert_eq!(ordinals, [0x01, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x20, 0x30, 0x31, 0x40, 0x50, 0x51, 0x60]);
+        assert_eq!(
+            ordinals,
+            [0x01, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x20, 0x21, 0x30, 0x31, 0x40, 0x50, 0x51, 0x60]
+        );
     }
 
     /// One pinned example of each shape, for the same reason.

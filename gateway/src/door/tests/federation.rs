@@ -184,6 +184,7 @@ impl Federation {
             weight: 1,
             leader,
             term,
+            ..Default::default()
         })
     }
 
