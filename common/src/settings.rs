@@ -39,10 +39,10 @@ pub struct MemberSettings {
     pub service_listen: SocketAddr,
     /// Plain HTTP for `/healthz`, `/readyz` and `/metrics`; loopback unless you mean it.
     pub metrics_listen: SocketAddr,
-    /// host:port given to the others; default: `raft_listen`.
+    /// host:port given to the others; default: this member's entry among the founders, else `raft_listen`.
     #[serde(default)]
     pub raft_advertise: Option<String>,
-    /// host:port given to the others; default: `service_listen`.
+    /// host:port given to the others; default: this member's entry among the founders, else `service_listen`.
     #[serde(default)]
     pub service_advertise: Option<String>,
     /// The certificate of this process.
@@ -158,9 +158,14 @@ pub enum LogFormat {
 }
 
 impl MemberSettings {
-    /// host:port under which the group reaches this member.
+    /// host:port under which the group reaches this member: as told, else as the founders name it, else where it listens.
     pub fn raft_address(&self) -> String {
-        self.raft_advertise.clone().unwrap_or_else(|| self.raft_listen.to_string())
+        let named = || self.own_founder().map(|f| f.raft_address.clone());
+        self.raft_advertise.clone().or_else(named).unwrap_or_else(|| self.raft_listen.to_string())
+    }
+
+    fn own_founder(&self) -> Option<&FounderSettings> {
+        self.founders.iter().find(|f| f.member == self.member)
     }
 
     /// Whether a certificate is that of this member; if not, what to change. A process that goes on with another's
@@ -179,8 +184,9 @@ impl MemberSettings {
         Err(format!("the certificate {file} is of {own}, but the settings (cluster, group, member) say {wanted}"))
     }
 
-    /// host:port under which gateways reach this member.
+    /// host:port under which gateways reach this member; chosen likewise.
     pub fn service_address(&self) -> String {
-        self.service_advertise.clone().unwrap_or_else(|| self.service_listen.to_string())
+        let named = || self.own_founder().map(|f| f.service_address.clone());
+        self.service_advertise.clone().or_else(named).unwrap_or_else(|| self.service_listen.to_string())
     }
 }

@@ -240,6 +240,26 @@ impl Federation {
         self.reap(member, pid).await;
     }
 
+    /// SIGTERM for the first gateway, and a new process of it once it is gone.
+    pub async fn restart_gateway(&mut self) {
+        let pid = self.description.gateways[0].pid;
+        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("SIGTERM");
+        until("the gateway is gone", Duration::from_secs(30), || async { (!runs(pid)).then_some(()) }).await;
+        let home = self.directory().join("gateway-1");
+        let log = File::options().create(true).append(true).open(home.join("log.again")).expect("log file");
+        let child = Command::new(binary())
+            .args(["gateway", "--config"])
+            .arg(home.join("gateway.toml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("log file"))
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("starting a gateway");
+        self.description.gateways[0].pid = child.id().expect("a running child") as i32;
+        self.restarted.push(("gateway-1".into(), child));
+    }
+
     /// SIGTERM; returns once the process is gone.
     pub async fn stop(&mut self, member: &str) {
         let pid = self.member(member).pid;

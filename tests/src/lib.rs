@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 pub mod client;
+pub mod command;
 pub mod federation;
 pub mod load;
 pub mod raw;

@@ -37,6 +37,7 @@ pub struct Watcher {
     pub transport: Transport,
     seen: Arc<Mutex<Vec<Seen>>>,
     resumed: Arc<std::sync::atomic::AtomicU64>,
+    ends: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
@@ -51,6 +52,8 @@ impl Watcher {
     pub async fn start(client: &Client, ca: &std::path::Path, tenant: &str, transport: Transport, from: &str) -> Self {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let resumed: Arc<std::sync::atomic::AtomicU64> = Arc::default();
+        let ends: Arc<Mutex<Vec<String>>> = Arc::default();
+        let said = Arc::clone(&ends);
         let (opened, wait) = tokio::sync::oneshot::channel();
         let (sink, count, client) = (Arc::clone(&seen), Arc::clone(&resumed), client.clone());
         let (tenant, mut token, ca) = (tenant.to_owned(), from.to_owned(), ca.to_owned());
@@ -64,18 +67,24 @@ impl Watcher {
                 };
                 if let Err(why) = ended {
                     eprintln!("{transport:?} watcher resumes after: {why:#}");
+                    said.lock().push(format!("{why:#}"));
                 }
                 count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
         tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the watch opens").expect("a running watcher");
-        Self { transport, seen, resumed, task }
+        Self { transport, seen, resumed, ends, task }
     }
 
     /// What was delivered so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().clone()
+    }
+
+    /// How its streams ended.
+    pub fn ends(&self) -> Vec<String> {
+        self.ends.lock().clone()
     }
 
     /// How often it had to resume.
@@ -124,6 +133,9 @@ async fn sse(c: &Client, tenant: &str, token: &mut String, sink: &Mutex<Vec<Seen
             }
             if let Some(id) = field("id:") {
                 *token = id.to_owned();
+            }
+            if field("event:") == Some("error") {
+                bail!("the last event: {block}");
             }
         }
     }

@@ -1,45 +1,17 @@
 //! Members of a group come and go while clients write: nothing acknowledged is lost, and no client sees an error.
 
-use std::{process::Stdio, time::Duration};
+use std::time::Duration;
 
 use conflux_tests::{
     Federation, Shape,
-    federation::binary,
+    command::{conflux, done},
+    federation::free_port,
     load::{self, Writers},
     replica, until,
 };
 use serde_json::Value;
-use tokio::process::Command;
 
 const GROUP: &str = "shard-a";
-
-/// What a command said.
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-/// Types a command of the operator's.
-async fn conflux(federation: &Federation, arguments: &[&str]) -> Said {
-    let output = Command::new(binary())
-        .args(arguments)
-        .arg("--federation")
-        .arg(federation.directory().join("federation.json"))
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .expect("running the command");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    Said { code: output.status.code().expect("an exit code"), out: text(output.stdout), err: text(output.stderr) }
-}
-
-/// The same, of one that must succeed.
-async fn done(federation: &Federation, arguments: &[&str]) -> String {
-    let said = conflux(federation, arguments).await;
-    assert_eq!(said.code, 0, "{arguments:?}: {}{}", said.out, said.err);
-    said.out
-}
 
 fn voters(status: &Value) -> Vec<String> {
     let members = status["members"].as_array().unwrap();
@@ -178,6 +150,32 @@ async fn a_removal_that_would_cost_the_quorum_is_refused_with_the_reason() {
     assert_eq!(voters(&federation.status(GROUP).await.unwrap()).len(), 3);
     done(&federation, &["cluster", GROUP, "remove-node", others[0]]).await;
     assert_eq!(voters(&federation.status(GROUP).await.unwrap()).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_moved_is_reached_at_its_new_address() {
+    let mut federation = Federation::start(Shape::ONE_GROUP).await.unwrap();
+    let moved = federation.leader(GROUP).await.member;
+    federation.stop(&moved).await;
+    let (raft, service) = (free_port().unwrap(), free_port().unwrap());
+    let change = |member: &mut toml::Table| {
+        for (key, address) in [("raft", &raft), ("service", &service)] {
+            member.insert(format!("{key}_listen"), address.clone().into());
+            member.insert(format!("{key}_advertise"), address.clone().into());
+        }
+    };
+    federation.rewrite(&moved, change).unwrap();
+    federation.restart(&moved);
+    until("the gateway has its answer from there", Duration::from_secs(60), || async {
+        let status = federation.status(GROUP).await.ok()?;
+        let members = status["members"].as_array()?.clone();
+        let member = members.into_iter().find(|m| m["member"] == moved.as_str())?;
+        let there = member["service_address"] == service.as_str() && member["raft_address"] == raft.as_str();
+        (there && member["status"]["state"] == "follower" && member["node_id"].as_u64() < Some(1000)).then_some(())
+    })
+    .await;
+    done(&federation, &["cluster", GROUP, "transfer-leader", "--to", &moved]).await;
+    assert_eq!(federation.leader(GROUP).await.member, moved);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,6 +57,44 @@ async fn each_revision_is_seen_once_and_in_order_across_a_leader_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_restarts_says_so_and_no_revision_is_lost() {
+    let mut federation = Federation::start(Shape { replicas: 1, ..Shape::ONE_GROUP }).await.unwrap();
+    let demo = federation.demo();
+    let ca = federation.description.gateways[0].ca_file.clone();
+    let place = Place::new("demo", "watched", "test", "first.json");
+    let first = demo.put(&place, "{}").await.unwrap().expect(&[201]).unwrap();
+    let (incarnation, start) = mark(&first.json());
+    let mut watchers = Vec::new();
+    for transport in Transport::ALL {
+        watchers.push(Watcher::start(&demo, &ca, "demo", transport, &format!("{incarnation}.{start}")).await);
+    }
+    let load = Writers::start(&demo, "demo", "w", 2, 512);
+    until("the load runs", Duration::from_secs(30), || async { (load.count() > 20).then_some(()) }).await;
+    federation.restart_gateway().await;
+    let before = load.count();
+    until("writes resume", Duration::from_secs(30), || async { (load.count() > before + 20).then_some(()) }).await;
+    load.finish().await;
+    let last = demo.put(&place, "{\"last\": true}").await.unwrap().expect(&[200]).unwrap();
+    let (_, end) = mark(&last.json());
+    for watcher in &watchers {
+        until("the watcher has seen the last", Duration::from_secs(30), || async {
+            watcher.seen().last().is_some_and(|s| s.revision >= end).then_some(())
+        })
+        .await;
+        let revisions: Vec<u64> = watcher.seen().iter().map(|s| s.revision).collect();
+        assert_eq!(revisions, (start + 1..=end).collect::<Vec<u64>>(), "{:?}", watcher.transport);
+        let hints = match watcher.transport {
+            Transport::Sse => ["retry: ", "UNAVAILABLE"],
+            Transport::WebSocket => ["Restart", "shutting down"],
+            // The token is in the details of the error.
+            Transport::Grpc => ["shutting down", "resume"],
+        };
+        let said = watcher.ends().into_iter().next().expect("the stream ended");
+        assert!(hints.iter().all(|hint| said.contains(hint)), "{:?}: {said}", watcher.transport);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_watch_by_label_speaks_only_when_its_version_changes() {
     let federation = Federation::start(Shape { replicas: 1, ..Shape::ONE_GROUP }).await.unwrap();
     let demo = federation.demo();

@@ -79,6 +79,12 @@ fn render(watcher: &Watcher, output: &Output, request_id: &str) -> Bytes {
     };
     let id = watcher.token();
     let mut out = BytesMut::with_capacity(data.len() + id.len() + 40);
+    // A gateway that stops says it once more: its watchers must not all come at once.
+    if let Output::End(error) = output
+        && error.retryable()
+    {
+        out.put_slice(format!("retry: {}\n", rand::random_range(RETRY_MS)).as_bytes());
+    }
     // JSON has no line breaks, so that one `data:` holds it.
     for part in [b"id: ", id.as_bytes(), b"\nevent: ", event.as_bytes(), b"\ndata: ", &data, b"\n\n"] {
         out.put_slice(part);

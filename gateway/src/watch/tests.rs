@@ -310,7 +310,7 @@ async fn a_gateway_that_stops_says_where_to_resume() {
         (end.data["error"]["code"].as_str(), end.data["token"].as_str()),
         (Some("UNAVAILABLE"), Some(&*token(5)))
     );
-    assert_eq!(close_code(&mut socket).await, 1001);
+    assert_eq!(close_code(&mut socket).await, 1012);
 }
 
 #[tokio::test]

@@ -142,6 +142,11 @@ impl Watcher {
         self.scope.token(self.at())
     }
 
+    /// The gateway is being stopped: another one, or this one after its start, goes on.
+    pub fn is_draining(&self) -> bool {
+        self.lane.handles.draining.is_cancelled()
+    }
+
     /// Which tenant's tokens these are.
     pub fn scope(&self) -> Scope {
         self.scope

@@ -178,7 +178,9 @@ impl Talk {
             Output::Progress => self.send(frame::progress(scope, at, false)).await?,
             Output::End(error) => {
                 self.send(frame::error(scope, at, &error, &self.request_id)).await?;
-                return Ok(Some(closing(close_code(&error), &error.to_string())));
+                let restart = self.watcher.is_draining() && error.code == Code::Unavailable;
+                let code = if restart { CloseCode::Restart } else { close_code(&error) };
+                return Ok(Some(closing(code, &error.to_string())));
             }
         }
         Ok(None)
@@ -227,7 +229,7 @@ fn closing(code: CloseCode, reason: &str) -> CloseFrame {
     CloseFrame { code, reason: reason.into() }
 }
 
-/// Says whether to come back: 1013 and 1001 do, the others are no use without a change.
+/// Says whether to come back: 1013 and 1001 do (and 1012, when the gateway stops), the others are no use without a change.
 fn close_code(error: &ApiError) -> CloseCode {
     match error.code {
         Code::ResourceExhausted | Code::DeadlineExceeded => CloseCode::Again,
