@@ -47,6 +47,11 @@ pub struct Group {
 }
 
 impl Group {
+    /// Known from our own settings only: a group that reports has a term.
+    pub fn is_configured(&self) -> bool {
+        self.log_index == 0 && self.term == 0
+    }
+
     /// The member of this name.
     pub fn member(&self, name: &MemberName) -> Option<&Member> {
         self.members.iter().find(|m| &m.name == name)
@@ -132,7 +137,7 @@ impl Routes {
     pub fn replace(&self, mut table: Table) {
         let mut present = self.0.table.write();
         // A group that is only in our own settings (placement) is in no copy; any other that is not was removed.
-        for (name, group) in present.groups.drain().filter(|(_, group)| group.log_index == 0) {
+        for (name, group) in present.groups.drain().filter(|(_, group)| group.is_configured()) {
             table.groups.entry(name).or_insert(group);
         }
         for (group, leader) in present.leaders.drain() {

@@ -88,10 +88,9 @@ fn summary(group: &Group, views: &[(String, Result<Value, String>)]) -> Value {
 }
 
 fn unknown_address(group: &Group) -> &'static str {
-    match group.log_index {
-        // Known from the settings only.
-        0 => "this gateway cannot ask it: it is not in the gateway's settings ([[placement]])",
-        _ => "this gateway does not know its address yet",
+    match group.is_configured() {
+        true => "this gateway cannot ask it: it is not in the gateway's settings ([[placement]])",
+        false => "this gateway does not know its address yet",
     }
 }
 

@@ -136,13 +136,14 @@ pub(super) fn remove_shard(tx: &mut Tx<'_>, name: &str) -> Result<Effect, Stop> 
     Ok(Effect::new(Answer::Done(true), [change::Change::GroupGone(known.name)]))
 }
 
-/// Live tenants, those that are being deleted included. Reads all records: for an operator's rare question.
+/// Live tenants, those that are being deleted or come by a move included. Reads all records: for an operator's rare question.
 fn tenants_on(rows: &impl Read, shard: &str) -> Result<usize, FatalError> {
     let (from, to) = Family::Tenant.range();
     let (mut count, mut damaged) = (0, None);
     rows.scan(&from, &to, &mut |key, value| match TenantRecord::decode(value) {
         Ok(tenant) => {
-            count += usize::from(tenant.shard == shard);
+            let moves = tenant.r#move.as_ref().is_some_and(|m| m.from == shard || m.to == shard);
+            count += usize::from(moves || tenant.shard == shard);
             ControlFlow::Continue(())
         }
         Err(e) => {
