@@ -109,6 +109,14 @@ impl<'a> Tx<'a> {
         self.own.iter().map(|(key, value)| (key.as_slice(), value.as_deref()))
     }
 
+    /// The row as it was before this command.
+    pub fn before(&self, key: &[u8]) -> Result<Option<Vec<u8>>, FatalError> {
+        match self.earlier.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.rows.get(key),
+        }
+    }
+
     fn merged_scan(
         &self,
         from: &[u8],
@@ -288,6 +296,9 @@ mod tests {
         tx.delete(b"a");
         let touched: Vec<_> = tx.touched().collect();
         assert_eq!(touched, [(&b"a"[..], None), (&b"b"[..], Some(&b"2"[..]))]);
+        // What was there before it is what the earlier commands of the batch have made.
+        assert_eq!(tx.before(b"a").unwrap().as_deref(), Some(&b"1"[..]));
+        assert_eq!(tx.before(b"b").unwrap(), None);
     }
 
     // A visitor that has seen enough must not be called again, wherever the row came from.

@@ -32,7 +32,7 @@ pub async fn run(shard: Arc<Shard>) {
     loop {
         tokio::select! {
             () = shard.stopping.cancelled() => return,
-            () = shard.ownership.deleted() => {}
+            () = shard.ownership.going() => {}
             _ = ticks.tick() => {}
             () = reached(&shard, next_promotion) => {}
         }
@@ -72,6 +72,7 @@ async fn work(shard: &Arc<Shard>, due: Due) -> Result<(), ApiError> {
     let op = match due.work {
         DueWork::Sweep => Op::SweepTenant(log::SweepTenant { max_rows: 0 }),
         DueWork::Expire => Op::Expire(log::Expire { max_rows: 0 }),
+        DueWork::ForgetTouched => Op::ForgetTouched(log::ForgetTouched { max_rows: 0 }),
         DueWork::Promote(promote) => Op::Promote(promote),
     };
     let command = ShardCommand {

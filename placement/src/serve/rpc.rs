@@ -44,12 +44,17 @@ impl Rpc {
 
     async fn look_up(&self, request: LookupTenantRequest) -> Result<LookupTenantResponse, ApiError> {
         let by = request.by.ok_or_else(|| ApiError::invalid("by", "id or name"))?;
-        let read = self.service.read_linearizable(Instant::now() + WITHIN, |view| match &by {
-            By::Id(id) => tenants::by_id_or_gone(view, *id),
-            By::Name(name) => tenants::by_name(view, name),
+        let read = self.service.read_linearizable(Instant::now() + WITHIN, |view| {
+            let tenant = match &by {
+                By::Id(id) => tenants::by_id_or_gone(view, *id)?,
+                By::Name(name) => tenants::by_name(view, name)?,
+            };
+            let from = tenant.as_ref().and_then(|tenant| tenant.r#move.as_ref()).map(|under_way| &under_way.from);
+            let source = from.map(|from| groups::by_name(view, from)).transpose()?.flatten();
+            Ok((tenant, source))
         });
-        let tenant = read.await?;
-        Ok(LookupTenantResponse { found: tenant.is_some(), tenant })
+        let (tenant, source) = read.await?;
+        Ok(LookupTenantResponse { found: tenant.is_some(), tenant, source })
     }
 
     async fn take_report(&self, peer: Option<PeerId>, report: Option<GroupRecord>) -> Result<(), ApiError> {

@@ -26,6 +26,8 @@ pub(super) struct Subscription {
     pub applied: u64,
     /// Takes live frames; else it still reads the history.
     pub live: bool,
+    /// The tenant is being handed over: another shard may go on with it, so that no mark vouches for its present.
+    pub frozen: bool,
     /// The tenant was unknown here, and a look-up has been waited for.
     pub looked_up: bool,
 }
@@ -64,6 +66,7 @@ pub(super) struct Page {
     /// The tenant's revision at that moment.
     pub present: u64,
     pub incarnation: u64,
+    pub frozen: bool,
 }
 
 /// What a live frame means to a subscription.
@@ -81,7 +84,7 @@ pub(super) enum Taken {
 
 impl Subscription {
     pub(super) fn new(asked: &FeedSubscribe) -> Self {
-        Self { epoch: asked.epoch, sent: asked.after, incarnation: None, applied: 0, live: false, looked_up: false }
+        Self { epoch: asked.epoch, sent: asked.after, incarnation: None, applied: 0, live: false, frozen: false, looked_up: false }
     }
 
     /// Reads on where it stands. The inner error ends the subscription, the outer one is a failure of this replica.
@@ -94,7 +97,8 @@ impl Subscription {
             return Ok(Err(ended));
         }
         let after = self.sent.unwrap_or(row.revision);
-        let page = |revisions| Page { revisions, present: row.revision, incarnation: row.incarnation };
+        let frozen = query::state_of(&row) == Some(TenantState::Frozen);
+        let page = |revisions| Page { revisions, present: row.revision, incarnation: row.incarnation, frozen };
         if after >= row.revision {
             return Ok(Ok(page(Vec::new())));
         }
@@ -108,14 +112,18 @@ impl Subscription {
     fn ended_by(&self, row: &TenantRow) -> Option<Ended> {
         match query::state_of(row) {
             _ if row.epoch < self.epoch => Some(Ended::Behind),
-            Some(TenantState::Active) if row.epoch != self.epoch => Some(Ended::WrongEpoch),
+            Some(TenantState::Active | TenantState::Frozen | TenantState::Moved) if row.epoch != self.epoch => {
+                Some(Ended::WrongEpoch)
+            }
             // Another life of the tenant: its revisions say nothing about those that were sent.
-            Some(TenantState::Active) if self.incarnation.is_some_and(|i| i != row.incarnation) => {
+            Some(TenantState::Active | TenantState::Frozen) if self.incarnation.is_some_and(|i| i != row.incarnation) => {
                 Some(Ended::Compacted(row.event_floor))
             }
-            Some(TenantState::Active) => None,
+            Some(TenantState::Active | TenantState::Frozen) => None,
             Some(TenantState::Deleting | TenantState::Deleted) => Some(Ended::Deleted),
-            None => Some(Ended::NotHere),
+            // Placement may have given it to this shard already, which a look-up tells.
+            Some(TenantState::Importing | TenantState::Prepared) => Some(Ended::Behind),
+            Some(TenantState::Moved | TenantState::Absent) | None => Some(Ended::NotHere),
         }
     }
 
@@ -123,6 +131,7 @@ impl Subscription {
     pub(super) fn sent_page(&mut self, page: &Page) {
         self.incarnation = Some(page.incarnation);
         self.applied = page.present;
+        self.frozen = page.frozen;
         let reached = page.revisions.last().map(|r| r.revision).or(self.sent).unwrap_or(page.present);
         self.sent = Some(reached);
         self.live = reached >= page.present;
@@ -153,7 +162,7 @@ impl Subscription {
     /// The revision of a progress mark, where one may be sent: everything applied here has been sent.
     pub(super) fn mark(&self) -> Option<(u64, u64)> {
         match (self.live, self.sent, self.incarnation) {
-            (true, Some(sent), Some(incarnation)) if self.applied == sent => Some((sent, incarnation)),
+            (true, Some(sent), Some(incarnation)) if self.applied == sent && !self.frozen => Some((sent, incarnation)),
             _ => None,
         }
     }
@@ -164,7 +173,7 @@ mod tests {
     use super::*;
 
     fn live_at(sent: u64) -> Subscription {
-        Subscription { epoch: 1, sent: Some(sent), incarnation: Some(1), applied: sent, live: true, looked_up: false }
+        Subscription { epoch: 1, sent: Some(sent), incarnation: Some(1), applied: sent, live: true, frozen: false, looked_up: false }
     }
 
     fn revision(number: u64) -> FeedRevision {
@@ -204,13 +213,15 @@ mod tests {
     fn pages_lead_to_the_present() {
         let asked = FeedSubscribe { tenant_id: 7, epoch: 1, after: Some(2) };
         let mut s = Subscription::new(&asked);
-        s.sent_page(&Page { revisions: vec![revision(3), revision(4)], present: 5, incarnation: 1 });
+        s.sent_page(&Page { revisions: vec![revision(3), revision(4)], present: 5, incarnation: 1, frozen: false });
         assert!(!s.live);
-        s.sent_page(&Page { revisions: vec![revision(5)], present: 5, incarnation: 1 });
+        s.sent_page(&Page { revisions: vec![revision(5)], present: 5, incarnation: 1, frozen: false });
         assert!(s.live);
         let mut now = Subscription::new(&FeedSubscribe { after: None, ..asked });
-        now.sent_page(&Page { revisions: vec![], present: 9, incarnation: 1 });
+        now.sent_page(&Page { revisions: vec![], present: 9, incarnation: 1, frozen: false });
         assert_eq!(now.mark(), Some((9, 1)));
+        now.sent_page(&Page { revisions: vec![], present: 9, incarnation: 1, frozen: true });
+        assert_eq!(now.mark(), None, "another shard may have gone on");
     }
 
     /// A tenant at revision 5, of which the events above 2 are kept.
@@ -263,12 +274,14 @@ mod tests {
     #[test]
     fn another_state_of_the_tenant_ends_it() {
         type Change = fn(&mut TenantRow);
-        let cases: [(Change, Ended); 5] = [
+        let cases: [(Change, Ended); 7] = [
             (|row| row.incarnation = 2, Ended::Compacted(2)),
             (|row| row.epoch = 2, Ended::WrongEpoch),
             (|row| row.epoch = 0, Ended::Behind),
             (|row| row.state = "deleting".into(), Ended::Deleted),
             (|row| row.id = 8, Ended::NotHere),
+            (|row| (row.state, row.epoch) = ("moved".into(), 2), Ended::WrongEpoch),
+            (|row| row.state = "prepared".into(), Ended::Behind),
         ];
         for (change, ended) in cases {
             assert_eq!(page_of(&state(change), &live_at(4)), Err(ended));

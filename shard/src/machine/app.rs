@@ -15,10 +15,11 @@ use prost::Message;
 use super::{
     change::{Change, Made},
     changeset, create_config, create_version, delete_config, drafts, expire, invariants, lifecycle,
+    moving,
     notice::{ChangeSink, Notice},
     promotion, prune, publish, put_config, remembered, rollback, scopes, set_releases,
     stop::{Stop, encode, is_final, refusal},
-    update_config,
+    tally, update_config,
 };
 use crate::{query, store::tenant};
 
@@ -65,13 +66,27 @@ fn apply(entry: &Entry<'_>, tx: &mut Tx<'_>) -> Result<Done, FatalError> {
     let command = ShardCommand::decode(entry.command).map_err(|e| unknown(e.to_string()))?;
     // Applied as nothing, it would make this replica differ from the others without a word.
     let op = command.op.as_ref().ok_or_else(|| unknown("an unknown command".into()))?;
-    let now = entry.stamp_ms;
+    let done = run(tx, &command, op, entry.stamp_ms)?;
+    tally::count(tx, command.tenant_id)?;
+    Ok(done)
+}
+
+fn run(tx: &mut Tx<'_>, command: &ShardCommand, op: &Op, now: u64) -> Result<Done, FatalError> {
     let own_part = match op {
-        Op::Activate(op) => lifecycle::activate(tx, &command, op),
-        Op::DeleteTenant(_) => lifecycle::delete_tenant(tx, &command),
-        Op::SweepTenant(op) => lifecycle::sweep_tenant(tx, &command, op),
-        Op::Expire(op) => expire::expire(tx, &command, op, now),
-        op => return write(tx, &command, op, now),
+        Op::Activate(op) => lifecycle::activate(tx, command, op),
+        Op::DeleteTenant(_) => lifecycle::delete_tenant(tx, command),
+        Op::SweepTenant(op) => lifecycle::sweep_tenant(tx, command, op),
+        Op::Expire(op) => expire::expire(tx, command, op, now),
+        Op::Track(_)
+        | Op::Freeze(_)
+        | Op::Depart(_)
+        | Op::BeginImport(_)
+        | Op::ImportRows(_)
+        | Op::Seal(_)
+        | Op::TakeOver(_)
+        | Op::EndMove(_)
+        | Op::ForgetTouched(_) => moving::apply(tx, command, op),
+        op => return write(tx, command, op, now),
     };
     match own_part {
         Ok((answer, notices)) => Ok((encode(shard_answer::Result::Tenant(answer)), notices)),

@@ -89,7 +89,15 @@ fn tenant_row(rows: &dyn Read, id: u64) -> Broken {
     match query::state_of(&row) {
         None => return Ok(Some("a state that does not exist")),
         Some(TenantState::Active) => {}
-        Some(TenantState::Deleting) => return Ok(None),
+        // The sum says for these what must hold; what it is made of is another shard's.
+        Some(
+            TenantState::Deleting
+            | TenantState::Importing
+            | TenantState::Prepared
+            | TenantState::Frozen
+            | TenantState::Moved
+            | TenantState::Absent,
+        ) => return Ok(None),
         Some(TenantState::Deleted) => return only_tombstone(rows, id),
     }
     if row.event_floor > row.revision {

@@ -8,6 +8,9 @@
 //! | Active{own}, e < own | wrong epoch | wrong epoch | wrong epoch |
 //! | Deleting{own} | wrong epoch | as it is, e < own: wrong epoch | e = own: rows go, at the end the tombstone |
 //! | Deleted{own} | wrong epoch, whatever e: ids are never used again | as it is, e < own: wrong epoch | e = own: as it is |
+//! | Moved{own}, Absent | wrong epoch | wrong epoch | e = own: rows go, the row stays |
+//!
+//! What moves do to the state is in `moving`.
 
 use std::ops::ControlFlow;
 
@@ -25,13 +28,14 @@ use super::{
     limits,
     notice::{Notice, TenantState},
     stop::Stop,
+    tally::counts_of,
 };
 use crate::{
     query,
     store::{keys::Family, tenant},
 };
 
-type Outcome = Result<(TenantAnswer, Vec<Notice>), Stop>;
+pub(super) type Outcome = Result<(TenantAnswer, Vec<Notice>), Stop>;
 
 /// How many rows an entry may take that asks for so many.
 pub(super) fn rows_of(asked: u32) -> usize {
@@ -86,7 +90,7 @@ pub(super) fn delete_tenant(tx: &mut Tx<'_>, command: &ShardCommand) -> Outcome 
         // The tombstone keeps an Activate that is still under way from making a tenant that nobody wants.
         None => Ok(enter(tx, store::Tenant { id, epoch, ..Default::default() }, TenantState::Deleted)),
         Some(TenantState::Active) if own.epoch < epoch => {
-            Ok(enter(tx, store::Tenant { epoch, ..own }, TenantState::Deleting))
+            Ok(enter(tx, store::Tenant { epoch, tracked_move: 0, touched_seq: 0, ..own }, TenantState::Deleting))
         }
         Some(TenantState::Deleting | TenantState::Deleted) if own.epoch <= epoch => {
             Ok((answer(&own, state == Some(TenantState::Deleting), 0), Vec::new()))
@@ -110,30 +114,44 @@ pub(super) fn sweep_tenant(tx: &mut Tx<'_>, command: &ShardCommand, op: &log::Sw
             if keys.more {
                 return Ok((answer(&own, true, rows), Vec::new()));
             }
-            let tombstone = store::Tenant { id: own.id, epoch: own.epoch, ..Default::default() };
+            let tombstone = store::Tenant {
+                id: own.id,
+                epoch: own.epoch,
+                ended_move: own.ended_move,
+                ..counts_of(&own)
+            };
             let (done, notices) = enter(tx, tombstone, TenantState::Deleted);
             Ok((TenantAnswer { rows, ..done }, notices))
+        }
+        // What has moved away, or came for nothing: the row stays as it is, the tombstone.
+        Some(TenantState::Moved | TenantState::Absent) if own.epoch == command.epoch => {
+            let keys = next_rows(tx, own.id, rows_of(op.max_rows))?;
+            for key in &keys.found {
+                tx.delete(key);
+            }
+            let rows = u32::try_from(keys.found.len()).unwrap_or(u32::MAX);
+            Ok((answer(&own, keys.more, rows), Vec::new()))
         }
         _ => Err(query::wrong_epoch(own.epoch).into()),
     }
 }
 
 /// The tenant's row (empty where there is none) and its state.
-fn standing(rows: &dyn Read, id: u64) -> Result<(store::Tenant, Option<TenantState>), Stop> {
+pub(super) fn standing(rows: &dyn Read, id: u64) -> Result<(store::Tenant, Option<TenantState>), Stop> {
     let Some(row) = tenant::get(rows, id)? else { return Ok((store::Tenant::default(), None)) };
     let unknown = || FatalError(format!("tenant {id} is in state {:?}, which this binary does not know", row.state));
     let state = query::state_of(&row).ok_or_else(unknown)?;
     Ok((row, Some(state)))
 }
 
-fn enter(tx: &mut Tx<'_>, row: store::Tenant, state: TenantState) -> (TenantAnswer, Vec<Notice>) {
+pub(super) fn enter(tx: &mut Tx<'_>, row: store::Tenant, state: TenantState) -> (TenantAnswer, Vec<Notice>) {
     let row = store::Tenant { state: state.name().to_owned(), ..row };
     tenant::put(tx, &row);
     let notice = Notice::Tenant { tenant_id: TenantId(row.id), state, epoch: Epoch(row.epoch) };
     (answer(&row, state == TenantState::Deleting, 0), vec![notice])
 }
 
-fn answer(row: &store::Tenant, more: bool, rows: u32) -> TenantAnswer {
+pub(super) fn answer(row: &store::Tenant, more: bool, rows: u32) -> TenantAnswer {
     TenantAnswer { state: row.state.clone(), epoch: row.epoch, more, rows }
 }
 

@@ -15,6 +15,7 @@ mod input;
 mod invariants;
 mod lifecycle;
 pub mod limits;
+mod moving;
 pub mod notice;
 pub(crate) mod precondition;
 mod promotion;
@@ -27,6 +28,7 @@ mod rules;
 mod scopes;
 mod set_releases;
 mod stop;
+mod tally;
 mod update_config;
 
 #[cfg(test)]
@@ -34,4 +36,5 @@ pub(crate) mod tests;
 
 pub use app::Machine;
 pub(crate) use change::content_quota;
+pub(crate) use tally::travels;
 pub use notice::{ChangeSink, Notice, TenantState};

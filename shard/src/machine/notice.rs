@@ -39,21 +39,48 @@ pub enum TenantState {
     Deleting,
     /// Only the tombstone is left.
     Deleted,
+    /// A move copies it to here.
+    Importing,
+    /// All of it is here; another shard still has it.
+    Prepared,
+    /// A move has stopped its writes here: another shard is about to have it.
+    Frozen,
+    /// Another shard has it; its rows are going.
+    Moved,
+    /// A move to here was given up; what it had copied is going.
+    Absent,
 }
 
 impl TenantState {
+    /// Every state.
+    pub const ALL: [TenantState; 8] = [
+        TenantState::Active,
+        TenantState::Deleting,
+        TenantState::Deleted,
+        TenantState::Importing,
+        TenantState::Prepared,
+        TenantState::Frozen,
+        TenantState::Moved,
+        TenantState::Absent,
+    ];
+
     /// As it is stored and answered.
     pub const fn name(self) -> &'static str {
         match self {
             TenantState::Active => "active",
             TenantState::Deleting => "deleting",
             TenantState::Deleted => "deleted",
+            TenantState::Importing => "importing",
+            TenantState::Prepared => "prepared",
+            TenantState::Frozen => "frozen",
+            TenantState::Moved => "moved",
+            TenantState::Absent => "absent",
         }
     }
 
     /// The state of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [TenantState::Active, TenantState::Deleting, TenantState::Deleted].into_iter().find(|s| s.name() == name)
+        TenantState::ALL.into_iter().find(|s| s.name() == name)
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) fn encode(result: shard_answer::Result) -> Bytes {
 pub(super) fn refusal(error: &ApiError) -> shard_answer::Result {
     let (retry, epoch) = match &error.hint {
         Some(hint @ Hint::WrongEpoch(epoch)) => (hint.to_headers().0.to_owned(), *epoch),
-        Some(hint @ Hint::Recheck) => (hint.to_headers().0.to_owned(), 0),
+        Some(hint @ (Hint::Recheck | Hint::Frozen)) => (hint.to_headers().0.to_owned(), 0),
         _ => (String::new(), 0),
     };
     shard_answer::Result::Refusal(Refusal {

@@ -1,8 +1,9 @@
 //! Whose tenants are here. Placement's record is the only authority; the shard's leader follows it by its own
-//! linearizable look-up and its own log entries (DESIGN section 4, ADR 1).
+//! linearizable look-up and its own log entries (DESIGN section 4, ADR 1 and 3).
 
 mod placement;
 mod refusals;
+mod step;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use conflux_common::{
     ids::{Epoch, GroupName, MemberName, TenantId},
 };
 use conflux_proto::{
-    internal::{TenantRecord, TenantState as Placed},
+    internal::{GroupRecord, TenantRecord},
     log::{self, shard_command::Op},
 };
 use futures::{
@@ -26,8 +27,14 @@ use tokio::{
 
 pub use placement::{InvalidAddress, Placement};
 use refusals::Refusals;
+use step::{Step, step};
 
-use crate::{machine::TenantState, propose::propose, query, shard::Node};
+use crate::{
+    machine::TenantState,
+    propose::{propose, propose_shrinking},
+    query,
+    shard::Node,
+};
 
 /// A look-up with its log entry has so long, whoever waits for it.
 const FLIGHT: Duration = Duration::from_secs(5);
@@ -35,7 +42,7 @@ const FLIGHT: Duration = Duration::from_secs(5);
 const MAX_FLIGHTS: usize = 64;
 
 /// What this shard is to a tenant after a look-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Standing {
     /// None: the tenant is not here.
     pub state: Option<TenantState>,
@@ -43,6 +50,14 @@ pub struct Standing {
     pub epoch: Epoch,
     /// Of the settings that it has; see `store.Tenant`.
     pub settings_seq: u64,
+    /// The move under way here; see `store.Tenant`.
+    pub move_id: u64,
+    /// The move that copies the tenant from here; 0: none.
+    pub tracked_move: u64,
+    /// The highest move that has ended here.
+    pub ended_move: u64,
+    /// Rows of the tenant here.
+    pub rows: u64,
 }
 
 type Flight = Shared<BoxFuture<'static, Result<Standing, ApiError>>>;
@@ -59,7 +74,7 @@ struct Inner {
     flights: Mutex<HashMap<TenantId, Flight>>,
     refusals: Refusals,
     slots: Semaphore,
-    deleted: Notify,
+    going: Notify,
 }
 
 impl Ownership {
@@ -73,7 +88,7 @@ impl Ownership {
             flights: Mutex::default(),
             refusals: Refusals::default(),
             slots: Semaphore::new(MAX_FLIGHTS),
-            deleted: Notify::new(),
+            going: Notify::new(),
         }))
     }
 
@@ -82,8 +97,7 @@ impl Ownership {
     pub async fn look_up(&self, id: TenantId, wanted: Epoch, until: Instant) -> Result<Standing, ApiError> {
         self.0.node.check_leader()?;
         if self.0.refusals.stands(id, wanted, Instant::now()) {
-            let own = self.0.standing(id).map_or(Epoch(0), |s| s.epoch);
-            return Err(not_here(own));
+            return Err(not_here(self.0.refusals.placed(id)));
         }
         let flight = self.flight(id)?;
         let late = |_| ApiError::elsewhere(Hint::TryOther, "the tenant's placement could not be looked up in time");
@@ -96,9 +110,18 @@ impl Ownership {
         self.0.follow_placement(id, until).await
     }
 
-    /// Wakes when a tenant was deleted by this process, so that its rows need not wait for the next round of upkeep.
-    pub async fn deleted(&self) {
-        self.0.deleted.notified().await;
+    /// Wakes when this process has logged that a tenant goes, so that its rows need not wait for the next round of upkeep.
+    pub async fn going(&self) {
+        self.0.going.notified().await;
+    }
+
+    /// Placement's record of a tenant, and the group that its rows are copied from while it moves.
+    pub async fn placed(
+        &self,
+        id: TenantId,
+        until: Instant,
+    ) -> Result<(Option<TenantRecord>, Option<GroupRecord>), ApiError> {
+        self.0.placement.lookup(id, until).await
     }
 
     /// Joins the look-up of this tenant that is under way, or starts one. It runs on when its callers go.
@@ -130,10 +153,16 @@ impl Inner {
     fn standing(&self, id: TenantId) -> Result<Standing, ApiError> {
         let row = self.node.read(|view| query::tenant(view, id))??;
         Ok(match row {
-            Some(row) => {
-                Standing { state: query::state_of(&row), epoch: Epoch(row.epoch), settings_seq: row.settings_seq }
-            }
-            None => Standing { state: None, epoch: Epoch(0), settings_seq: 0 },
+            Some(row) => Standing {
+                state: query::state_of(&row),
+                epoch: Epoch(row.epoch),
+                settings_seq: row.settings_seq,
+                move_id: row.move_id,
+                tracked_move: row.tracked_move,
+                ended_move: row.ended_move,
+                rows: row.rows,
+            },
+            None => Standing::default(),
         })
     }
 
@@ -142,7 +171,7 @@ impl Inner {
         let busy = |_| ApiError::elsewhere(Hint::TryOther, "too many tenants are being looked up");
         let _slot = self.slots.try_acquire().map_err(busy)?;
         metrics::counter!("conflux_shard_lookups_total").increment(1);
-        let record = self.placement.lookup(id, until).await?;
+        let (record, _) = self.placement.lookup(id, until).await?;
         // A leader may be behind what earlier leaders committed: without this it would log the same again.
         let left = until.saturating_duration_since(Instant::now());
         self.node.read_barrier(left).await?;
@@ -166,10 +195,7 @@ impl Inner {
     }
 
     async fn log(&self, id: TenantId, epoch: Epoch, op: Op, until: Instant) -> Result<Standing, ApiError> {
-        let what = match &op {
-            Op::Activate(_) => "activate",
-            _ => "delete",
-        };
+        let what = step::name(&op);
         let command = log::ShardCommand {
             tenant_id: id.0,
             epoch: epoch.0,
@@ -178,9 +204,15 @@ impl Inner {
             ..Default::default()
         };
         let left = until.saturating_duration_since(Instant::now());
-        propose(&self.node, &command, left).await?;
-        if what == "delete" {
-            self.deleted.notify_one();
+        conflux_common::failpoint::hit(&format!("shard.before_{what}"));
+        match &command.op {
+            // They add rows; all others only change who has them, or take some away.
+            Some(Op::Activate(_) | Op::BeginImport(_)) => propose(&self.node, &command, left).await?,
+            _ => propose_shrinking(&self.node, &command, left).await?,
+        };
+        conflux_common::failpoint::hit(&format!("shard.after_{what}"));
+        if matches!(command.op, Some(Op::DeleteTenant(_) | Op::Depart(_) | Op::EndMove(_))) {
+            self.going.notify_one();
         }
         tracing::info!(tenant = id.0, epoch = epoch.0, what, "ownership follows placement");
         self.standing(id)
@@ -190,101 +222,4 @@ impl Inner {
 /// The refusal of a request for a tenant that is not here under its epoch; the gateway looks its route up again.
 pub(crate) fn not_here(own: Epoch) -> ApiError {
     ApiError::elsewhere(Hint::WrongEpoch(own.0), "the tenant is not served here under this epoch")
-}
-
-/// What is to be done about a tenant.
-#[derive(Debug, Clone, PartialEq)]
-enum Step {
-    /// The shard's state is what placement's record says.
-    Follows,
-    /// Placement does not give it to this shard.
-    NotHere,
-    /// This must be logged under this epoch.
-    Log(Epoch, Box<Op>),
-}
-
-/// Pure: placement's record against the shard's own state.
-fn step(record: Option<TenantRecord>, group: &GroupName, own: Standing) -> Step {
-    let Some(record) = record.filter(|r| r.shard == group.as_str()) else { return Step::NotHere };
-    let epoch = Epoch(record.epoch);
-    if own.epoch > epoch {
-        // The record is older than what was logged here: never go back.
-        return Step::Follows;
-    }
-    match record.state() {
-        Placed::Creating | Placed::Stable => {
-            let settled = own.state != Some(TenantState::Active) || own.settings_seq >= record.settings_seq;
-            if own.epoch == epoch && own.state.is_some() && settled {
-                return Step::Follows;
-            }
-            let activate = log::Activate {
-                name: record.name,
-                incarnation: record.incarnation,
-                quotas: record.quotas,
-                settings_seq: record.settings_seq,
-            };
-            Step::Log(epoch, Box::new(Op::Activate(activate)))
-        }
-        Placed::Deleting => match own.state {
-            Some(TenantState::Deleting | TenantState::Deleted) if own.epoch == epoch => Step::Follows,
-            _ => Step::Log(epoch, Box::new(Op::DeleteTenant(log::DeleteTenant {}))),
-        },
-        Placed::Gone | Placed::Unspecified => Step::NotHere,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(state: Placed, epoch: u64) -> Option<TenantRecord> {
-        let mut record = TenantRecord {
-            id: 1,
-            name: "acme".into(),
-            incarnation: 1,
-            shard: "shard-a".into(),
-            epoch,
-            ..Default::default()
-        };
-        record.set_state(state);
-        Some(record)
-    }
-
-    fn own(state: Option<TenantState>, epoch: u64) -> Standing {
-        Standing { state, epoch: Epoch(epoch), settings_seq: 0 }
-    }
-
-    /// The table of ADR 1: each record against each state of the shard.
-    #[test]
-    fn the_shard_follows_the_record_and_never_goes_back() {
-        let group: GroupName = "shard-a".parse().unwrap();
-        let activate =
-            Box::new(Op::Activate(log::Activate { name: "acme".into(), incarnation: 1, ..Default::default() }));
-        let delete = Box::new(Op::DeleteTenant(log::DeleteTenant {}));
-        let nothing = own(None, 0);
-        let active = own(Some(TenantState::Active), 1);
-        for state in [Placed::Creating, Placed::Stable] {
-            assert_eq!(step(record(state, 1), &group, nothing), Step::Log(Epoch(1), activate.clone()));
-            assert_eq!(step(record(state, 1), &group, active), Step::Follows);
-            assert_eq!(step(record(state, 2), &group, active), Step::Log(Epoch(2), activate.clone()));
-        }
-        assert_eq!(step(record(Placed::Deleting, 2), &group, active), Step::Log(Epoch(2), delete.clone()));
-        assert_eq!(step(record(Placed::Deleting, 2), &group, nothing), Step::Log(Epoch(2), delete));
-        for gone in [TenantState::Deleting, TenantState::Deleted] {
-            assert_eq!(step(record(Placed::Deleting, 2), &group, own(Some(gone), 2)), Step::Follows);
-            assert_eq!(step(record(Placed::Stable, 1), &group, own(Some(gone), 2)), Step::Follows, "an old record");
-        }
-        let newer = record(Placed::Stable, 1).map(|r| TenantRecord { settings_seq: 2, ..r });
-        let settings = Box::new(Op::Activate(log::Activate {
-            name: "acme".into(),
-            incarnation: 1,
-            settings_seq: 2,
-            ..Default::default()
-        }));
-        assert_eq!(step(newer.clone(), &group, active), Step::Log(Epoch(1), settings), "an operator raised a quota");
-        assert_eq!(step(newer, &group, Standing { settings_seq: 2, ..active }), Step::Follows);
-        assert_eq!(step(record(Placed::Stable, 1), &"shard-b".parse().unwrap(), nothing), Step::NotHere);
-        assert_eq!(step(record(Placed::Gone, 2), &group, nothing), Step::NotHere);
-        assert_eq!(step(None, &group, nothing), Step::NotHere);
-    }
 }

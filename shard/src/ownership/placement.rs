@@ -76,14 +76,19 @@ impl Placement {
         Ok(Self { members: members.into(), preferred: Arc::default() })
     }
 
-    /// Placement's record of the tenant, linearizable. None: there never was one, or it is gone.
-    pub async fn lookup(&self, id: TenantId, until: Instant) -> Result<Option<TenantRecord>, ApiError> {
+    /// Placement's record of the tenant, linearizable; none: there never was one. While the tenant moves, also the group that
+    /// its rows are copied from.
+    pub async fn lookup(
+        &self,
+        id: TenantId,
+        until: Instant,
+    ) -> Result<(Option<TenantRecord>, Option<GroupRecord>), ApiError> {
         let answer = self
             .ask(until, |mut client| async move {
                 client.lookup_tenant(LookupTenantRequest { by: Some(By::Id(id.0)) }).await
             })
             .await?;
-        Ok(answer.tenant.filter(|_| answer.found))
+        Ok((answer.tenant.filter(|_| answer.found), answer.source))
     }
 
     /// Tells placement the committed membership of this group.

@@ -32,6 +32,11 @@ impl Refusals {
         known.get(&id).is_some_and(|r| r.until > now && r.placed.is_none_or(|placed| placed >= wanted))
     }
 
+    /// The epoch of placement's record, as the last look-up found it; 0: none.
+    pub fn placed(&self, id: TenantId) -> Epoch {
+        self.known.lock().get(&id).and_then(|r| r.placed).unwrap_or(Epoch(0))
+    }
+
     /// Remembers that the tenant is not here.
     pub fn note(&self, id: TenantId, placed: Option<Epoch>, now: Instant) {
         let mut known = self.known.lock();

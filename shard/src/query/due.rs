@@ -1,4 +1,5 @@
-//! What the leader should log of its own accord: promotions, expiry, and the rows of tenants that are being deleted.
+//! What the leader should log of its own accord: promotions, expiry, and the rows of tenants that are being deleted or have
+//! moved away.
 
 use std::ops::ControlFlow;
 
@@ -12,7 +13,7 @@ use conflux_raft::{FatalError, Read};
 use super::{failed, state_of};
 use crate::{
     machine::{TenantState, limits},
-    store::{config, idempotency, leftover, promotion, tenant},
+    store::{config, idempotency, leftover, promotion, tenant, touched},
 };
 
 /// A tenant for which something is due.
@@ -31,6 +32,8 @@ pub struct Due {
 pub enum DueWork {
     /// `SweepTenant`.
     Sweep,
+    /// `ForgetTouched`.
+    ForgetTouched,
     /// `Expire`.
     Expire,
     /// A version becomes the default.
@@ -43,6 +46,10 @@ pub fn due(rows: &dyn Read, now_ms: u64, max: usize) -> Result<Vec<Due>, ApiErro
     tenant::each(rows, |row| {
         let work = match state_of(&row) {
             Some(TenantState::Deleting) => Some(DueWork::Sweep),
+            Some(TenantState::Moved | TenantState::Absent) => {
+                let left = row.rows > 0 || !touched::superfluous(rows, row.id, 0, 1)?.is_empty();
+                left.then_some(DueWork::Sweep)
+            }
             Some(TenantState::Active) => {
                 let events = row.revision - row.event_floor > limits::RETAINED_EVENTS;
                 let records = row.audit_seq - row.audit_floor > limits::RETAINED_AUDIT;
@@ -50,9 +57,18 @@ pub fn due(rows: &dyn Read, now_ms: u64, max: usize) -> Result<Vec<Due>, ApiErro
                     || records
                     || !idempotency::expired(rows, row.id, now_ms, 1)?.is_empty()
                     || leftover::first(rows, row.id)?.is_some();
-                any.then_some(DueWork::Expire)
+                let noted = || touched::superfluous(rows, row.id, row.tracked_move, 1);
+                match any {
+                    true => Some(DueWork::Expire),
+                    false if !noted()?.is_empty() => Some(DueWork::ForgetTouched),
+                    false => None,
+                }
             }
-            Some(TenantState::Deleted) | None => None,
+            // Frozen, nothing changes; what is imported is another shard's.
+            Some(
+                TenantState::Deleted | TenantState::Importing | TenantState::Prepared | TenantState::Frozen,
+            )
+            | None => None,
         };
         if state_of(&row) == Some(TenantState::Active) {
             // First, since users wait for them to the second.

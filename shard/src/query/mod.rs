@@ -27,7 +27,7 @@ pub(crate) use fetch::{rules_of, shown_hash};
 pub(crate) use history::feed_event;
 pub use history::history;
 pub use list::{Filter, list};
-pub(crate) use owner::wrong_epoch;
+pub(crate) use owner::{frozen, shown_epoch, wrong_epoch};
 pub use owner::{TenantRow, active, check_owner, state_of, tenant};
 pub use released::{Released, released};
 pub use resolve::explain;

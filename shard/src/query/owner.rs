@@ -38,14 +38,28 @@ pub fn state_of(row: &TenantRow) -> Option<TenantState> {
     TenantState::from_name(&row.state)
 }
 
-/// The row of a tenant that is served here under exactly this epoch; else UNAVAILABLE with
+/// The row of a tenant that is served here under exactly this epoch; else UNAVAILABLE with [`Hint::Frozen`], or
 /// [`Hint::WrongEpoch`] and the epoch that this shard has (0: none).
 pub fn check_owner(rows: &dyn Read, id: TenantId, epoch: Epoch) -> Result<TenantRow, ApiError> {
-    let row = tenant(rows, id)?;
-    match row {
-        Some(row) if row.epoch == epoch.0 && state_of(&row) == Some(TenantState::Active) => Ok(row),
-        row => Err(wrong_epoch(row.map_or(0, |r| r.epoch))),
+    let Some(row) = tenant(rows, id)? else { return Err(wrong_epoch(0)) };
+    match state_of(&row) {
+        Some(TenantState::Active) if row.epoch == epoch.0 => Ok(row),
+        Some(TenantState::Frozen) if row.epoch == epoch.0 => Err(frozen()),
+        _ => Err(wrong_epoch(shown_epoch(&row))),
     }
+}
+
+/// The epoch that a refusal may tell: 0 for one that is not given out until a move is committed.
+pub(crate) fn shown_epoch(row: &TenantRow) -> u64 {
+    match state_of(row) {
+        Some(TenantState::Importing | TenantState::Prepared | TenantState::Absent) => 0,
+        _ => row.epoch,
+    }
+}
+
+/// The refusal of what must wait until it is decided which shard has the tenant.
+pub(crate) fn frozen() -> ApiError {
+    ApiError::elsewhere(Hint::Frozen, "the tenant is being moved to another shard: repeat this in a moment")
 }
 
 /// The refusal of a request for a tenant that is not here under its epoch.

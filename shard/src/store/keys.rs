@@ -20,6 +20,7 @@
 //! | 13 | `App` | app | `store.Scope` |
 //! | 14 | `Env` | app, 0, env | `store.Scope` |
 //! | 15 | `Audit` | seq u64 | `store.AuditRecord`: one for each accepted change |
+//! | 16 | `Touched` | move u64, seq u64 | the key of a row that was touched while the tenant was copied; stays where it is |
 
 /// The first byte of a family's keys: stable for ever, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,11 +56,13 @@ pub enum Family {
     Env = 14,
     /// The chain of accepted changes.
     Audit = 15,
+    /// Rows touched while a move copies them.
+    Touched = 16,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Family; 15] = [
+    pub const ALL: [Family; 16] = [
         Family::Tenant,
         Family::Config,
         Family::ConfigName,
@@ -75,6 +78,7 @@ impl Family {
         Family::App,
         Family::Env,
         Family::Audit,
+        Family::Touched,
     ];
 
     /// The range of the whole family: from, to (exclusive).
@@ -119,6 +123,7 @@ pub enum Key<'a> {
     App { tenant: u64, app: &'a str },
     Env { tenant: u64, app: &'a str, env: &'a str },
     Audit { tenant: u64, seq: u64 },
+    Touched { tenant: u64, move_id: u64, seq: u64 },
 }
 
 /// Bytes that are no key of ours.
@@ -170,6 +175,7 @@ impl<'a> Key<'a> {
             Key::App { tenant, app } => names(Family::App, tenant, &[app]),
             Key::Env { tenant, app, env } => names(Family::Env, tenant, &[app, env]),
             Key::Audit { tenant, seq } => number(Family::Audit, tenant, seq),
+            Key::Touched { tenant, move_id, seq } => numbers(Family::Touched, tenant, move_id, seq),
         }
     }
 
@@ -190,7 +196,8 @@ impl<'a> Key<'a> {
             | Key::Promotion { tenant, .. }
             | Key::App { tenant, .. }
             | Key::Env { tenant, .. }
-            | Key::Audit { tenant, .. } => tenant,
+            | Key::Audit { tenant, .. }
+            | Key::Touched { tenant, .. } => tenant,
         }
     }
 
@@ -226,6 +233,9 @@ impl<'a> Key<'a> {
             Family::App => fields.names().map(|[app]| Key::App { tenant, app }),
             Family::Env => fields.names().map(|[app, env]| Key::Env { tenant, app, env }),
             Family::Audit => fields.number().map(|seq| Key::Audit { tenant, seq }),
+            Family::Touched => {
+                fields.number().zip(fields.number()).map(|(move_id, seq)| Key::Touched { tenant, move_id, seq })
+            }
         };
         key.filter(|_| fields.0.is_empty()).ok_or_else(invalid)
     }
@@ -266,7 +276,7 @@ mod tests {
 
     fn any_key() -> impl Strategy<Value = Owned> {
         let name = "[A-Za-z0-9][A-Za-z0-9._-]{0,5}";
-        (1u8..=15, any::<u64>(), any::<u64>(), any::<u64>(), any::<[u8; 32]>(), [name, name, name])
+        (1u8..=16, any::<u64>(), any::<u64>(), any::<u64>(), any::<[u8; 32]>(), [name, name, name])
     }
 
     fn key(owned: &Owned) -> Key<'_> {
@@ -287,15 +297,16 @@ mod tests {
             12 => Key::Promotion { tenant, due_ms: a, config: b },
             13 => Key::App { tenant, app },
             14 => Key::Env { tenant, app, env },
-            _ => Key::Audit { tenant, seq: a },
+            15 => Key::Audit { tenant, seq: a },
+            _ => Key::Touched { tenant, move_id: a, seq: b },
         }
     }
 
     /// What the order of two keys must be: by family, tenant, then fields from left to right.
     fn order(owned: &Owned) -> (u8, u64, [String; 3], u64, u64, [u8; 32]) {
         let (family, tenant, a, b, hash, [app, env, name]) = owned.clone();
-        let has_a = matches!(family, 2 | 4 | 7 | 9 | 10 | 11 | 12 | 15);
-        let (has_b, has_hash) = (matches!(family, 4 | 11 | 12), matches!(family, 5 | 6 | 8 | 9));
+        let has_a = matches!(family, 2 | 4 | 7 | 9 | 10 | 11 | 12 | 15 | 16);
+        let (has_b, has_hash) = (matches!(family, 4 | 11 | 12 | 16), matches!(family, 5 | 6 | 8 | 9));
         let names = match family {
             3 => [app, env, name],
             13 => [app, String::new(), String::new()],
@@ -345,7 +356,7 @@ mod tests {
     #[test]
     fn ordinals_are_what_is_on_disk() {
         let ordinals: Vec<u8> = Family::ALL.iter().map(|f| *f as u8).collect();
-        assert_eq!(ordinals, (1..=15).collect::<Vec<u8>>());
+        assert_eq!(ordinals, (1..=16).collect::<Vec<u8>>());
         assert_eq!(
             Key::Version { tenant: 1, config: 2, number: 3 }.encode(),
             [[4].as_slice(), &1u64.to_be_bytes(), &2u64.to_be_bytes(), &3u64.to_be_bytes()].concat()

@@ -11,6 +11,7 @@ pub mod leftover;
 pub mod promotion;
 pub mod scope;
 pub mod tenant;
+pub mod touched;
 pub mod version;
 
 use std::ops::ControlFlow;

@@ -107,7 +107,7 @@ impl PlacementService for Service {
             Some(By::Id(id)) => self.0.tenants.lock().get(&id).cloned(),
             _ => None,
         };
-        Ok(Response::new(LookupTenantResponse { found: tenant.is_some(), tenant }))
+        Ok(Response::new(LookupTenantResponse { found: tenant.is_some(), tenant, source: None }))
     }
 
     async fn report_group(

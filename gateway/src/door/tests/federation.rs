@@ -386,7 +386,7 @@ impl PlacementService for Placement {
         };
         let tenant = self.0.lookups.lock().get(&name).cloned();
         let found = tenant.is_some();
-        Ok(tonic::Response::new(internal::LookupTenantResponse { tenant, found }))
+        Ok(tonic::Response::new(internal::LookupTenantResponse { tenant, found, source: None }))
     }
 
     async fn report_group(
