@@ -23,6 +23,7 @@ pub mod serve;
 mod settings;
 mod shard;
 pub mod store;
+pub mod transfer;
 mod upkeep;
 pub mod usage;
 

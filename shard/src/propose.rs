@@ -15,6 +15,16 @@ pub async fn propose(node: &Node, command: &ShardCommand, within: Duration) -> R
     read_answer(&committed.answer)
 }
 
+/// The same for what takes rows away or changes who has them: also done where the disk is nearly full.
+pub async fn propose_shrinking(
+    node: &Node,
+    command: &ShardCommand,
+    within: Duration,
+) -> Result<shard_answer::Result, ApiError> {
+    let committed = node.propose_shrinking(Bytes::from(command.encode_to_vec()), within).await?;
+    read_answer(&committed.answer)
+}
+
 fn read_answer(answer: &[u8]) -> Result<shard_answer::Result, ApiError> {
     // The command was applied: whatever cannot be read of its answer, it may have had its effect.
     let unreadable = |why: String| ApiError::new(Code::Internal, why).outcome_unknown();

@@ -12,7 +12,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    feed::Hub,
     machine::Machine,
     ownership::{InvalidAddress, Ownership, Placement},
     report,
@@ -22,7 +21,8 @@ use crate::{
     },
     serve as service,
     settings::ShardSettings,
-    shard::{Node, Shard},
+    shard::{Node, Shard, Told},
+    transfer::{self, Means},
     upkeep, usage,
 };
 
@@ -73,11 +73,12 @@ pub async fn run(settings: ShardSettings, shutdown: impl Future<Output = ()> + S
     let health = serve_health(member.metrics_listen, ready.clone(), stopping.clone().cancelled_owned());
     let mut health = tokio::spawn(health);
 
-    let hub = Arc::new(Hub::default());
-    let machine = Arc::new(Machine::new(hub.clone()));
+    let told = Told::default();
+    let machine = Arc::new(Machine::new(Arc::new(told.clone())));
     let node = Node::open(member.clone(), Role::Shard, tls.clone(), machine).await?;
     let ownership = Ownership::new(node.clone(), placement.clone(), member.group.clone(), member.member.clone());
-    let shard = Shard::new(node.clone(), hub, ownership, stopping.clone());
+    let shard = Shard::new(node.clone(), told, ownership, stopping.clone());
+    let means = Means { tls: tls.clone(), bytes_per_second: settings.import_bytes_per_second };
 
     let admission = Admission {
         cluster: member.cluster.clone(),
@@ -87,11 +88,12 @@ pub async fn run(settings: ShardSettings, shutdown: impl Future<Output = ()> + S
     let router = service::router(shard.clone());
     let serving = tokio::spawn(serve(port, tls, admission, limits, router, stopping.clone().cancelled_owned()));
     let reports = report::run(member.group.clone(), settings.weight, placement, node.status(), stopping.clone());
-    let tasks: [JoinHandle<()>; 5] = [
+    let tasks: [JoinHandle<()>; 6] = [
         tokio::spawn(reports),
         tokio::spawn(usage::run(shard.clone())),
         tokio::spawn(pruning::run(shard.clone(), archive)),
-        tokio::spawn(upkeep::run(shard)),
+        tokio::spawn(transfer::run(shard.clone(), means)),
+        tokio::spawn(upkeep::run(shard.clone())),
         tokio::spawn(watch_readiness(node.clone(), ready.clone(), stopping.clone())),
     ];
     tracing::info!(group = %member.group, member = %member.member, listen = %member.service_listen, "serving");
@@ -111,6 +113,7 @@ pub async fn run(settings: ShardSettings, shutdown: impl Future<Output = ()> + S
         task.abort();
     }
     node.shutdown().await;
+    shard.transit.detach();
     outcome
 }
 

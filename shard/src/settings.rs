@@ -15,6 +15,9 @@ pub struct ShardSettings {
     pub weight: u32,
     /// This process: ports, certificate, data directory, group.
     pub member: MemberSettings,
+    /// Bytes a second that this member copies when tenants move to its shard, all of them together: 1048576 (1 MiB) and more.
+    #[serde(default = "default_import")]
+    pub import_bytes_per_second: u64,
     /// Where versions go that retention gives up; absent: nowhere.
     #[serde(default)]
     pub archive: Option<ArchiveSettings>,
@@ -26,9 +29,18 @@ fn default_weight() -> u32 {
     100
 }
 
+fn default_import() -> u64 {
+    32 << 20
+}
+
 impl Validate for ShardSettings {
     fn validate(&self, problems: &mut Problems) {
         problems.require((1..=10_000).contains(&self.weight), "weight", format!("{} is not 1 to 10000", self.weight));
+        problems.require(
+            self.import_bytes_per_second >= 1 << 20,
+            "import_bytes_per_second",
+            format!("{} is less than 1 MiB (1048576): no tenant would arrive", self.import_bytes_per_second),
+        );
         problems.within("member", |problems| {
             self.member.validate(problems);
             let own = self.member.group.as_str() == "placement";
@@ -86,9 +98,13 @@ mod tests {
         assert!(toml::from_str::<ShardSettings>(&format!("wieght = 5\n{FILE}")).is_err());
         let mut settings: ShardSettings = toml::from_str(FILE).unwrap();
         settings.weight = 0;
+        settings.import_bytes_per_second = 10;
         settings.placement.clear();
         settings.member.data_dir = "relative".into();
         settings.archive = Some(ArchiveSettings::default());
-        assert_eq!(paths(&settings), ["weight", "member.data_dir", "archive.directory", "placement"]);
+        assert_eq!(
+            paths(&settings),
+            ["weight", "import_bytes_per_second", "member.data_dir", "archive.directory", "placement"]
+        );
     }
 }

@@ -7,13 +7,40 @@ use conflux_raft::RaftNode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::{feed::Hub, machine::Machine, ownership::Ownership, usage::Usage};
+use crate::{
+    feed::Hub,
+    machine::{ChangeSink, Machine, Notice},
+    ownership::Ownership,
+    transfer::Transit,
+    usage::Usage,
+};
 
 /// The node of a shard group.
 pub type Node = RaftNode<Machine>;
 
 /// Kibibytes of request bodies that are read or being worked on at a time. A gateway bounds its own; there are many.
 const BODY_KIB: usize = 256 << 10;
+
+/// Who is told what is committed.
+#[derive(Clone, Default)]
+pub struct Told {
+    /// For those who watch.
+    pub hub: Arc<Hub>,
+    /// For moves.
+    pub transit: Arc<Transit>,
+}
+
+impl ChangeSink for Told {
+    fn committed(&self, notices: Vec<Notice>) {
+        self.transit.committed(&notices);
+        self.hub.committed(notices);
+    }
+
+    fn replaced(&self) {
+        self.transit.replaced();
+        self.hub.replaced();
+    }
+}
 
 /// A replica of a shard group, as its calls see it.
 pub struct Shard {
@@ -23,6 +50,8 @@ pub struct Shard {
     pub hub: Arc<Hub>,
     /// Whose tenants are here.
     pub ownership: Ownership,
+    /// Which are on their way.
+    pub transit: Arc<Transit>,
     /// What clients fetched lately.
     pub usage: Usage,
     /// Cancelled when the process is to stop: streams end then.
@@ -32,9 +61,11 @@ pub struct Shard {
 
 impl Shard {
     /// Puts the parts together.
-    pub fn new(node: Node, hub: Arc<Hub>, ownership: Ownership, stopping: CancellationToken) -> Arc<Self> {
+    pub fn new(node: Node, told: Told, ownership: Ownership, stopping: CancellationToken) -> Arc<Self> {
         let bodies = Arc::new(Semaphore::new(BODY_KIB));
-        Arc::new(Self { node, hub, ownership, usage: Usage::default(), stopping, bodies })
+        let Told { hub, transit } = told;
+        transit.attach(node.clone());
+        Arc::new(Self { node, hub, ownership, transit, usage: Usage::default(), stopping, bodies })
     }
 
     /// Room for a body of so many bytes while the permit lives; refused, not waited for, where there is none.

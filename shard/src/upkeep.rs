@@ -7,7 +7,7 @@ use conflux_proto::log::{self, ShardCommand, shard_answer, shard_command::Op};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::{
-    propose::propose,
+    propose::propose_shrinking,
     query::{self, Due, DueWork},
     shard::Shard,
 };
@@ -83,7 +83,7 @@ async fn work(shard: &Arc<Shard>, due: Due) -> Result<(), ApiError> {
         ..Default::default()
     };
     for _ in 0..ENTRIES {
-        match propose(&shard.node, &command, WITHIN).await? {
+        match propose_shrinking(&shard.node, &command, WITHIN).await? {
             shard_answer::Result::Tenant(answer) if answer.more => {}
             _ => break,
         }

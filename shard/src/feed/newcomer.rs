@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use conflux_common::ids::{Epoch, TenantId};
 use tokio::time::{Instant, timeout};
 
-use crate::{query, shard::Shard};
+use crate::{machine::TenantState, query, shard::Shard};
 
 /// The leader's look-up has so long.
 const LOOK_UP: Duration = Duration::from_secs(5);
@@ -22,7 +22,11 @@ pub(super) async fn await_newcomer(shard: Arc<Shard>, id: TenantId, epoch: Epoch
     if shard.node.check_leader().is_ok() {
         return; // Placement could not be asked, or does not give the tenant to this shard.
     }
-    let known = || matches!(shard.node.read(|view| query::tenant(view, id)), Ok(Ok(Some(row))) if row.epoch >= epoch.0);
+    let served = |row: &query::TenantRow| {
+        let state = query::state_of(row);
+        row.epoch >= epoch.0 && !matches!(state, Some(TenantState::Importing | TenantState::Prepared))
+    };
+    let known = || matches!(shard.node.read(|view| query::tenant(view, id)), Ok(Ok(Some(row))) if served(&row));
     let waiting = async { while !known() && changes.changed().await.is_ok() {} };
     // Whoever waited in vain is told by the state.
     let _ = timeout(FOLLOW, waiting).await;

@@ -84,7 +84,15 @@ pub(super) enum Taken {
 
 impl Subscription {
     pub(super) fn new(asked: &FeedSubscribe) -> Self {
-        Self { epoch: asked.epoch, sent: asked.after, incarnation: None, applied: 0, live: false, frozen: false, looked_up: false }
+        Self {
+            epoch: asked.epoch,
+            sent: asked.after,
+            incarnation: None,
+            applied: 0,
+            live: false,
+            frozen: false,
+            looked_up: false,
+        }
     }
 
     /// Reads on where it stands. The inner error ends the subscription, the outer one is a failure of this replica.
@@ -116,7 +124,9 @@ impl Subscription {
                 Some(Ended::WrongEpoch)
             }
             // Another life of the tenant: its revisions say nothing about those that were sent.
-            Some(TenantState::Active | TenantState::Frozen) if self.incarnation.is_some_and(|i| i != row.incarnation) => {
+            Some(TenantState::Active | TenantState::Frozen)
+                if self.incarnation.is_some_and(|i| i != row.incarnation) =>
+            {
                 Some(Ended::Compacted(row.event_floor))
             }
             Some(TenantState::Active | TenantState::Frozen) => None,
@@ -173,7 +183,15 @@ mod tests {
     use super::*;
 
     fn live_at(sent: u64) -> Subscription {
-        Subscription { epoch: 1, sent: Some(sent), incarnation: Some(1), applied: sent, live: true, frozen: false, looked_up: false }
+        Subscription {
+            epoch: 1,
+            sent: Some(sent),
+            incarnation: Some(1),
+            applied: sent,
+            live: true,
+            frozen: false,
+            looked_up: false,
+        }
     }
 
     fn revision(number: u64) -> FeedRevision {

@@ -14,8 +14,7 @@ use prost::Message;
 
 use super::{
     change::{Change, Made},
-    changeset, create_config, create_version, delete_config, drafts, expire, invariants, lifecycle,
-    moving,
+    changeset, create_config, create_version, delete_config, drafts, expire, invariants, lifecycle, moving,
     notice::{ChangeSink, Notice},
     promotion, prune, publish, put_config, remembered, rollback, scopes, set_releases,
     stop::{Stop, encode, is_final, refusal},

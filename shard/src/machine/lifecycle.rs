@@ -114,12 +114,8 @@ pub(super) fn sweep_tenant(tx: &mut Tx<'_>, command: &ShardCommand, op: &log::Sw
             if keys.more {
                 return Ok((answer(&own, true, rows), Vec::new()));
             }
-            let tombstone = store::Tenant {
-                id: own.id,
-                epoch: own.epoch,
-                ended_move: own.ended_move,
-                ..counts_of(&own)
-            };
+            let tombstone =
+                store::Tenant { id: own.id, epoch: own.epoch, ended_move: own.ended_move, ..counts_of(&own) };
             let (done, notices) = enter(tx, tombstone, TenantState::Deleted);
             Ok((TenantAnswer { rows, ..done }, notices))
         }

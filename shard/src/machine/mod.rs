@@ -36,5 +36,5 @@ pub(crate) mod tests;
 
 pub use app::Machine;
 pub(crate) use change::content_quota;
-pub(crate) use tally::travels;
 pub use notice::{ChangeSink, Notice, TenantState};
+pub(crate) use tally::travels;

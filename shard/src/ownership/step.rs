@@ -56,14 +56,11 @@ fn owner(record: TenantRecord, own: Standing) -> Step {
             log(epoch, Op::TakeOver(log::TakeOver { r#move: own.move_id }))
         }
         // The record is older than what was logged here: never go back.
-        (_, Some(TenantState::Active | TenantState::Frozen | TenantState::Moved | TenantState::Deleting))
-        | (_, Some(TenantState::Deleted))
-            if own.epoch > epoch =>
-        {
-            Step::Follows
-        }
+        (_, Some(_)) if own.epoch > epoch => Step::Follows,
         (Placed::Stable, Some(TenantState::Frozen)) if own.epoch == epoch => match record.r#move {
-            Some(under_way) if is_in(&under_way, own.move_id, &[MovePhase::Preparing, MovePhase::Freezing]) => Step::Follows,
+            Some(under_way) if is_in(&under_way, own.move_id, &[MovePhase::Preparing, MovePhase::Freezing]) => {
+                Step::Follows
+            }
             // The one rule by which a tenant thaws.
             _ => log(epoch, end(own.move_id)),
         },
@@ -171,7 +168,7 @@ mod tests {
     }
 
     fn own(state: Option<TenantState>, epoch: u64) -> Standing {
-        Standing { state, epoch: Epoch(epoch), settings_seq: 0 }
+        Standing { state, epoch: Epoch(epoch), ..Default::default() }
     }
 
     /// The table of ADR 1: each record against each state of the shard.
@@ -183,11 +180,12 @@ mod tests {
         let delete = Box::new(Op::DeleteTenant(log::DeleteTenant {}));
         let nothing = own(None, 0);
         let active = own(Some(TenantState::Active), 1);
-        for state in [Placed::Creating, Placed::Stable] {
-            assert_eq!(step(record(state, 1), &group, nothing), Step::Log(Epoch(1), activate.clone()));
-            assert_eq!(step(record(state, 1), &group, active), Step::Follows);
-            assert_eq!(step(record(state, 2), &group, active), Step::Log(Epoch(2), activate.clone()));
-        }
+        assert_eq!(step(record(Placed::Creating, 1), &group, nothing), Step::Log(Epoch(1), activate));
+        assert_eq!(step(record(Placed::Creating, 1), &group, active), Step::Follows);
+        assert_eq!(step(record(Placed::Stable, 1), &group, active), Step::Follows);
+        // A tenant that was served here and is not known any more must not begin anew, empty.
+        assert_eq!(step(record(Placed::Stable, 1), &group, nothing), Step::NotHere);
+        assert_eq!(step(record(Placed::Stable, 2), &group, active), Step::NotHere);
         assert_eq!(step(record(Placed::Deleting, 2), &group, active), Step::Log(Epoch(2), delete.clone()));
         assert_eq!(step(record(Placed::Deleting, 2), &group, nothing), Step::Log(Epoch(2), delete));
         for gone in [TenantState::Deleting, TenantState::Deleted] {
@@ -206,5 +204,79 @@ mod tests {
         assert_eq!(step(record(Placed::Stable, 1), &"shard-b".parse().unwrap(), nothing), Step::NotHere);
         assert_eq!(step(record(Placed::Gone, 2), &group, nothing), Step::NotHere);
         assert_eq!(step(None, &group, nothing), Step::NotHere);
+    }
+
+    const A: &str = "shard-a";
+    const B: &str = "shard-b";
+
+    /// A record of the tenant while move 5 takes it from A (epoch 1) to B (epoch 3).
+    fn moving(phase: MovePhase) -> Option<TenantRecord> {
+        let committed = matches!(phase, MovePhase::Committed | MovePhase::Cleaning);
+        let mut record = record(Placed::Stable, if committed { 3 } else { 1 })?;
+        record.shard = if committed { B.into() } else { A.into() };
+        record.r#move = Some(Move {
+            id: 5,
+            tenant: "acme".into(),
+            from: A.into(),
+            to: B.into(),
+            from_epoch: 1,
+            to_epoch: 3,
+            phase: phase.into(),
+            ..Default::default()
+        });
+        Some(record)
+    }
+
+    const PHASES: [MovePhase; 5] =
+        [MovePhase::Preparing, MovePhase::Freezing, MovePhase::Aborted, MovePhase::Committed, MovePhase::Cleaning];
+
+    /// What is logged in each phase of the move, and without it: its name, `-` for nothing.
+    fn row(group: &str, own: Standing) -> String {
+        let group: GroupName = group.parse().unwrap();
+        let said = |record| match step(record, &group, own) {
+            Step::Log(_, op) => name(&op),
+            Step::Follows => "-",
+            Step::NotHere => "not here",
+        };
+        let phases = PHASES.map(|phase| said(moving(phase)));
+        format!("{} | {}", phases.join(", "), said(record(Placed::Stable, 1)))
+    }
+
+    /// The tables of ADR 3: what the source does in Preparing, Freezing, Aborted, Committed, Cleaning, and when there is no move.
+    #[test]
+    fn the_source_follows_the_move() {
+        let active = own(Some(TenantState::Active), 1);
+        let tracked = Standing { tracked_move: 5, ..active };
+        let frozen = Standing { state: Some(TenantState::Frozen), move_id: 5, ..tracked };
+        assert_eq!(row(A, active), "track, -, end_move, not here, not here | -");
+        assert_eq!(row(A, tracked), "-, freeze, end_move, not here, not here | end_move");
+        // The thaw rule: Freezing of this move waits, Stable thaws, a higher epoch departs.
+        assert_eq!(row(A, frozen), "-, -, end_move, depart, depart | end_move");
+        let ended = Standing { ended_move: 5, ..active };
+        assert_eq!(row(A, ended), "-, -, -, not here, not here | -", "late orders of a move that has ended here");
+        let moved = Standing { state: Some(TenantState::Moved), ended_move: 5, ..own(None, 3) };
+        assert_eq!(row(A, moved), "-, -, -, not here, not here | -", "an old record");
+        // Frozen by a move of which placement knows nothing any more, and by one that it has followed by another.
+        let other = Standing { move_id: 4, tracked_move: 4, ..frozen };
+        assert_eq!(row(A, other), "end_move, end_move, end_move, depart, depart | end_move");
+    }
+
+    /// The same for the destination.
+    #[test]
+    fn the_destination_follows_the_move() {
+        let nothing = own(None, 0);
+        let importing = Standing { move_id: 5, ..own(Some(TenantState::Importing), 3) };
+        let prepared = Standing { state: Some(TenantState::Prepared), ..importing };
+        let no_move = "not here";
+        assert_eq!(row(B, nothing), format!("begin_import, begin_import, end_move, not here, not here | {no_move}"));
+        assert_eq!(row(B, importing), "-, -, end_move, not here, not here | end_move");
+        assert_eq!(row(B, prepared), "-, -, end_move, take_over, take_over | end_move");
+        // What is left of an earlier stay goes first; an ended move does not come back.
+        let moved = Standing { rows: 9, ..own(Some(TenantState::Moved), 1) };
+        assert_eq!(row(B, moved), "-, -, end_move, not here, not here | not here");
+        let ended = Standing { ended_move: 5, ..own(Some(TenantState::Absent), 0) };
+        assert_eq!(row(B, ended), "not here, not here, not here, not here, not here | not here");
+        let active = Standing { ended_move: 5, ..own(Some(TenantState::Active), 3) };
+        assert_eq!(row(B, active), "not here, not here, not here, -, - | not here");
     }
 }

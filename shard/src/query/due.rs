@@ -65,9 +65,7 @@ pub fn due(rows: &dyn Read, now_ms: u64, max: usize) -> Result<Vec<Due>, ApiErro
                 }
             }
             // Frozen, nothing changes; what is imported is another shard's.
-            Some(
-                TenantState::Deleted | TenantState::Importing | TenantState::Prepared | TenantState::Frozen,
-            )
+            Some(TenantState::Deleted | TenantState::Importing | TenantState::Prepared | TenantState::Frozen)
             | None => None,
         };
         if state_of(&row) == Some(TenantState::Active) {

@@ -33,6 +33,19 @@ pub fn active(rows: &dyn Read) -> Result<Vec<TenantId>, ApiError> {
     Ok(found)
 }
 
+/// The rows of all tenants of which more is here than a tombstone.
+pub fn stored(rows: &dyn Read) -> Result<Vec<TenantRow>, ApiError> {
+    let mut found = Vec::new();
+    row::each(rows, |tenant| {
+        if tenant.rows > 0 || state_of(&tenant) == Some(TenantState::Active) {
+            found.push(tenant);
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+    .map_err(failed)?;
+    Ok(found)
+}
+
 /// The state of a row. An unknown one (of a newer version) is none that is served.
 pub fn state_of(row: &TenantRow) -> Option<TenantState> {
     TenantState::from_name(&row.state)

@@ -30,6 +30,9 @@ pub const DOORS: &[Door] = &[
     Door::internal("/conflux.internal.v1.ShardService/History", &[Role::Gateway]),
     Door::internal("/conflux.internal.v1.ShardService/ReportUse", &[Role::Gateway]),
     Door::internal("/conflux.internal.v1.ShardService/EnsureTenant", &[Role::Placement]),
+    Door::internal("/conflux.internal.v1.ShardService/Loads", &[Role::Placement]),
+    // Its handler demands the shard that the tenant moves to.
+    Door::internal("/conflux.internal.v1.ShardService/ExportRows", &[Role::Shard]),
     // Its own handlers demand an operator: by the certificate, or by the gateway's word.
     Door::internal("/_cluster/", &[Role::Operator, Role::Gateway]),
 ];
@@ -210,6 +213,8 @@ mod tests {
             ("/conflux.internal.v1.ShardService/Feed", vec![Role::Gateway]),
             ("/conflux.internal.v1.ShardService/History", vec![Role::Gateway]),
             ("/conflux.internal.v1.ShardService/EnsureTenant", vec![Role::Placement]),
+            ("/conflux.internal.v1.ShardService/Loads", vec![Role::Placement]),
+            ("/conflux.internal.v1.ShardService/ExportRows", vec![Role::Shard]),
             ("/_cluster/status", vec![Role::Operator, Role::Gateway]),
         ]
     }

@@ -1,4 +1,4 @@
-//! `internal.ShardService`: the feed for gateways, what gateways and placement tell.
+//! `internal.ShardService`: the feed for gateways, what gateways and placement tell, rows for shards that tenants move to.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,11 +6,12 @@ use conflux_common::{
     error::{ApiError, Code},
     headers,
     ids::{Epoch, TenantId},
+    tls::PeerId,
 };
 use conflux_proto::{
     internal::{
         EnsureTenantRequest, EnsureTenantResponse, ExportRowsRequest, ExportRowsResponse, FeedRequest, HistoryRequest,
-        HistoryResponse, LoadsRequest, LoadsResponse, ReportUseRequest, ReportUseResponse,
+        HistoryResponse, LoadsRequest, LoadsResponse, ReportUseRequest, ReportUseResponse, TenantLoad,
         shard_service_server::{ShardService, ShardServiceServer},
     },
     status::to_status,
@@ -23,6 +24,7 @@ use crate::{
     machine::TenantState,
     query,
     shard::Shard,
+    transfer::{self, Progress},
 };
 
 /// `EnsureTenant` has so long for the look-up and its log entry.
@@ -53,6 +55,46 @@ async fn history(shard: &Arc<Shard>, asked: HistoryRequest) -> Result<HistoryRes
     };
     let task = tokio::task::spawn_blocking(read);
     task.await.map_err(|e| ApiError::new(Code::Internal, format!("the read failed: {e}")))??
+}
+
+/// Where a tenant stands here.
+fn stands(shard: &Shard, id: TenantId) -> Result<EnsureTenantResponse, ApiError> {
+    let row = shard.node.read(|view| query::tenant(view, id))??;
+    let state = row.as_ref().and_then(query::state_of).map_or("absent", TenantState::name).to_owned();
+    let row = row.unwrap_or_default();
+    let Progress { lag, trouble } = shard.transit.progress(id);
+    Ok(EnsureTenantResponse {
+        state,
+        epoch: row.epoch,
+        settings_seq: row.settings_seq,
+        r#move: row.move_id,
+        ended_move: row.ended_move,
+        revision: row.revision,
+        rows_hash: row.rows_hash,
+        rows: row.rows,
+        row_bytes: row.row_bytes,
+        import_whole: row.import_whole,
+        import_lag: lag,
+        import_trouble: trouble,
+    })
+}
+
+/// Size and load of every tenant that is not a tombstone.
+async fn loads(shard: &Arc<Shard>) -> Result<LoadsResponse, ApiError> {
+    shard.node.check_leader()?;
+    let node = shard.node.clone();
+    let task = tokio::task::spawn_blocking(move || node.read(|view| query::stored(view)));
+    let rows = task.await.map_err(|e| ApiError::new(Code::Internal, format!("the read failed: {e}")))???;
+    let load = |row: query::TenantRow| TenantLoad {
+        tenant_id: row.id,
+        epoch: row.epoch,
+        rows: row.rows,
+        row_bytes: row.row_bytes,
+        revision: row.revision,
+        fetches_per_second: shard.usage.fetches_per_second(TenantId(row.id)),
+        state: row.state,
+    };
+    Ok(LoadsResponse { tenants: rows.into_iter().map(load).collect() })
 }
 
 /// A report in the memory of this member: of the tenants that it serves now.
@@ -101,23 +143,23 @@ impl ShardService for Internal {
     ) -> Result<Response<EnsureTenantResponse>, Status> {
         let id = request_id(&request);
         let tenant = TenantId(request.into_inner().tenant_id);
-        let standing = self.shard.ownership.ensure(tenant, Instant::now() + ENSURE).await;
-        let standing = standing.map_err(|e| to_status(&e, &id))?;
-        let state = standing.state.map_or("absent", |state| state.name()).to_owned();
-        Ok(Response::new(EnsureTenantResponse {
-            state,
-            epoch: standing.epoch.0,
-            settings_seq: standing.settings_seq,
-            ..Default::default()
-        }))
+        let ensured = self.shard.ownership.ensure(tenant, Instant::now() + ENSURE).await;
+        let answer = ensured.and_then(|_| stands(&self.shard, tenant));
+        answer.map(Response::new).map_err(|e| to_status(&e, &id))
     }
 
-    async fn export_rows(&self, _: Request<ExportRowsRequest>) -> Result<Response<ExportRowsResponse>, Status> {
-        Err(Status::unimplemented("tenants cannot be moved yet"))
+    async fn export_rows(&self, request: Request<ExportRowsRequest>) -> Result<Response<ExportRowsResponse>, Status> {
+        let id = request_id(&request);
+        let answer = match request.extensions().get::<PeerId>().cloned() {
+            Some(peer) => transfer::export(&self.shard, &peer, request.into_inner()).await,
+            None => Err(ApiError::new(Code::Unauthenticated, "no certificate was shown")),
+        };
+        answer.map(Response::new).map_err(|e| to_status(&e, &id))
     }
 
-    async fn loads(&self, _: Request<LoadsRequest>) -> Result<Response<LoadsResponse>, Status> {
-        Err(Status::unimplemented("tenants cannot be moved yet"))
+    async fn loads(&self, request: Request<LoadsRequest>) -> Result<Response<LoadsResponse>, Status> {
+        let id = request_id(&request);
+        loads(&self.shard).await.map(Response::new).map_err(|e| to_status(&e, &id))
     }
 
     async fn report_use(&self, request: Request<ReportUseRequest>) -> Result<Response<ReportUseResponse>, Status> {

@@ -85,7 +85,14 @@ where
         match look(shard, call, demand, weight, read.clone()).await? {
             Seen::Read(row, answer) => {
                 let mark = query::mark(&row, row.revision);
-                let age = age.saturating_add(asked.elapsed());
+                let mut age = age.saturating_add(asked.elapsed());
+                if query::state_of(&row) == Some(TenantState::Frozen) {
+                    // Since the freeze another shard may have gone on.
+                    age = age.max(shard.transit.frozen_for(call.tenant));
+                    if age == Duration::MAX {
+                        return Err(query::frozen());
+                    }
+                }
                 return Ok((Stamp { epoch: Epoch(row.epoch), mark, age }, answer));
             }
             Seen::Missed if !looked_up => {
@@ -170,7 +177,7 @@ fn look_at<R>(
     demand: Demand,
     read: &impl Fn(&View<'_>, &TenantRow) -> Result<R, ApiError>,
 ) -> Result<Seen<R>, ApiError> {
-    let Some(row) = owned(view, call)? else { return Ok(Seen::Missed) };
+    let Some(row) = owned(view, call, demand.level)? else { return Ok(Seen::Missed) };
     if let Some(wanted) = demand.min_revision {
         let present = query::mark(&row, row.revision);
         if wanted.incarnation != present.incarnation {
@@ -186,14 +193,23 @@ fn look_at<R>(
 }
 
 /// The tenant's row where it is served here under the caller's epoch and the caller may be here at all; none where a
-/// look-up at placement may help.
-pub fn owned(view: &View<'_>, call: &Call) -> Result<Option<TenantRow>, ApiError> {
+/// look-up at placement may help. A frozen tenant is served as it was, to those who take what is stale.
+pub fn owned(view: &View<'_>, call: &Call, level: Level) -> Result<Option<TenantRow>, ApiError> {
     let Some(row) = query::tenant(view, call.tenant)? else { return Ok(None) };
     if row.epoch < call.epoch.0 {
         return Ok(None);
     }
-    if row.epoch > call.epoch.0 || query::state_of(&row) != Some(TenantState::Active) {
-        return Err(not_here(Epoch(row.epoch)));
+    let state = query::state_of(&row).filter(|_| row.epoch == call.epoch.0);
+    match state {
+        Some(TenantState::Active) => {}
+        Some(TenantState::Frozen) if level == Level::Stale => {}
+        Some(TenantState::Frozen) => {
+            call.check_tenant(&row)?;
+            return Err(query::frozen());
+        }
+        // Placement may have given it to this shard a moment ago.
+        Some(TenantState::Importing | TenantState::Prepared) => return Ok(None),
+        _ => return Err(not_here(Epoch(query::shown_epoch(&row)))),
     }
     call.check_tenant(&row)?;
     Ok(Some(row))

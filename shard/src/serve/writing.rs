@@ -20,7 +20,11 @@ use conflux_raft::View;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::{call::Call, conditions::Conditions, reading::owned};
+use super::{
+    call::Call,
+    conditions::{Conditions, Level},
+    reading::owned,
+};
 use crate::{
     machine::{content_quota, limits, remembered},
     ownership::not_here,
@@ -203,7 +207,7 @@ async fn prepare(
 }
 
 fn check(view: &View<'_>, call: &Call, parts: &[Part], command: &ShardCommand) -> Result<Prepared, ApiError> {
-    let Some(row) = owned(view, call)? else { return Ok(Prepared::Unowned) };
+    let Some(row) = owned(view, call, Level::Leader)? else { return Ok(Prepared::Unowned) };
     check_size(view, &row, command)?;
     let mark = |(i, part): (usize, &Part)| {
         let mark = || {

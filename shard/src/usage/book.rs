@@ -99,6 +99,13 @@ impl Book {
         Self { bounds, tenants: HashMap::new(), label_sets: BTreeSet::new(), configs: BTreeSet::new(), bytes: 0 }
     }
 
+    /// Fetches a second of a tenant, on average since it is looked at.
+    pub(super) fn fetches_per_second(&self, tenant: u64, now: Instant) -> f64 {
+        let Some(known) = self.tenants.get(&tenant) else { return 0.0 };
+        let fetches: u64 = known.configs.values().map(|config| config.all.fetches).sum();
+        fetches as f64 / now.saturating_duration_since(known.since).as_secs_f64().max(1.0)
+    }
+
     /// Adds to what is known of a config as a whole.
     #[allow(clippy::too_many_arguments)] // each is a field of the report
     pub(super) fn config_used(

@@ -77,6 +77,11 @@ impl Usage {
         self.0.lock().keep(here, Instant::now());
     }
 
+    /// Fetches a second of a tenant, on average since this member has been told of it.
+    pub fn fetches_per_second(&self, tenant: TenantId) -> f64 {
+        self.0.lock().fetches_per_second(tenant.0, Instant::now())
+    }
+
     /// What is known of one config; fetches of its whole environment count.
     pub fn config(&self, tenant: TenantId, app: &str, env: &str, name: &str) -> ConfigSeen {
         self.0.lock().config(tenant, &format!("{app}/{env}/{name}"), &format!("{app}/{env}"), Instant::now())

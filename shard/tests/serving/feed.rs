@@ -199,7 +199,7 @@ async fn a_feed_brings_its_tenant() {
     let mut feed = Feed::open(&member).await;
     feed.subscribe(1, 1, None).await;
     assert_eq!((feed.mark().await.epoch, member.placement.lookups()), (1, 1));
-    member.placement.set(1, "acme", 2, TenantState::Stable);
+    member.placement.set(1, "acme", 2, TenantState::Creating);
     feed.subscribe(1, 2, None).await;
     while feed.mark().await.epoch != 2 {}
     assert_eq!(member.placement.lookups(), 2);

@@ -44,6 +44,7 @@ impl Member {
         let founders: Vec<FounderSettings> = (0..members).map(founder).collect();
         let settings = |(number, own): (usize, &FounderSettings)| ShardSettings {
             weight: 100,
+            import_bytes_per_second: 1 << 30,
             member: MemberSettings {
                 cluster: "test".parse().unwrap(),
                 group: "shard-a".parse().unwrap(),
@@ -98,7 +99,7 @@ impl Member {
 
     pub async fn group_with_acme(members: usize) -> Self {
         let member = Self::start_group(members).await;
-        member.placement.set(1, "acme", 1, TenantState::Stable);
+        member.placement.set(1, "acme", 1, TenantState::Creating);
         member
     }
 

@@ -31,12 +31,12 @@ async fn epochs_fence() {
     let member = Member::with_acme().await;
     let admin = member.admin();
     admin.put(&file("shop", "a"), "x").await;
-    member.placement.set(1, "acme", 2, TenantState::Stable);
+    member.placement.set(1, "acme", 2, TenantState::Creating);
     assert_eq!(admin.of(1, "acme", 2).put(&file("shop", "a"), "y").await.status, 200);
     for refused in [admin.get(&fetch("shop", "a")).await, admin.put(&file("shop", "a"), "z").await] {
         assert_eq!((refused.header("x-conflux-retry"), refused.header("x-conflux-retry-hint")), ("wrong-epoch", "2"));
     }
-    member.placement.set_on("shard-b", 9, "else", 4, TenantState::Stable);
+    member.placement.set_on("shard-b", 9, "else", 4, TenantState::Creating);
     let elsewhere = admin.of(9, "else", 4).get("/api/v1/fetch/config/else/shop/prod/a").await;
     assert_eq!(elsewhere.header("x-conflux-retry"), "wrong-epoch");
 }

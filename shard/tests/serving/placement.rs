@@ -45,14 +45,14 @@ impl Placement {
         Self { address, shared }
     }
 
-    /// Sets placement's record of a tenant on this shard.
+    /// Sets placement's record of a tenant on this shard. In Creating, the shard takes it as a new one.
     pub fn set(&self, id: u64, name: &str, epoch: u64, state: TenantState) {
         self.set_on("shard-a", id, name, epoch, state);
     }
 
     /// Sets a tenant's record, active at epoch 1, with these quotas.
     pub fn set_quotas(&self, id: u64, name: &str, quotas: conflux_proto::v1::Quotas) {
-        self.set(id, name, 1, TenantState::Stable);
+        self.set(id, name, 1, TenantState::Creating);
         let mut tenants = self.shared.tenants.lock();
         let record = tenants.get_mut(&id).unwrap();
         record.quotas = Some(quotas);

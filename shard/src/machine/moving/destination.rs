@@ -50,12 +50,7 @@ pub(super) fn import_rows(tx: &mut Tx<'_>, (at, move_id): (At, u64), op: &log::I
             None => tx.delete(&row.key),
         }
     }
-    let row = store::Tenant {
-        import_cursor: op.cursor.clone(),
-        import_whole: op.whole,
-        import_seq: op.seq,
-        ..at.row
-    };
+    let row = store::Tenant { import_cursor: op.cursor.clone(), import_whole: op.whole, import_seq: op.seq, ..at.row };
     tenant::put(tx, &row);
     Ok((answer(&row, false, u32::try_from(op.rows.len()).unwrap_or(u32::MAX)), Vec::new()))
 }

@@ -7,6 +7,7 @@ mod idempotency;
 mod invariants;
 mod lifecycle;
 mod model;
+mod moving;
 mod publishing;
 mod tenancy;
 mod whole;

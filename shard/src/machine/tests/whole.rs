@@ -6,7 +6,7 @@ use conflux_proto::store;
 use prost::Message;
 
 use super::bench::*;
-use crate::store::keys::Key;
+use crate::{machine::tally::recount, store::keys::Key};
 
 /// Checks all rows of [`TENANT`].
 pub fn check(bench: &Bench) {
@@ -47,6 +47,8 @@ pub fn check(bench: &Bench) {
         }
     }
     let row = bench.row();
+    let counts = bench.state.read(|view| recount(view, TENANT));
+    assert_eq!((row.rows_hash.clone(), row.rows, row.row_bytes), counts, "every row is counted and in the sum");
     assert_eq!(held, counted, "each content is counted as often as it is held");
     assert_eq!((contents, bytes), (counted.len(), row.content_bytes), "each content is there once");
     assert_eq!(versions.values().sum::<u64>(), row.versions, "versions are counted");
