@@ -78,6 +78,10 @@ pub async fn run(settings: ShardSettings, shutdown: impl Future<Output = ()> + S
     let node = Node::open(member.clone(), Role::Shard, tls.clone(), machine).await?;
     let ownership = Ownership::new(node.clone(), placement.clone(), member.group.clone(), member.member.clone());
     let shard = Shard::new(node.clone(), told, ownership, stopping.clone());
+    if let Some(archive) = &archive {
+        // It was made just now: there is none yet.
+        let _ = shard.archive.set(archive.clone());
+    }
     let means = Means { tls: tls.clone(), bytes_per_second: settings.import_bytes_per_second };
 
     let admission = Admission {

@@ -1,6 +1,6 @@
 //! What every call of this process works with: the node, the feed, the look-ups. One, shared.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use conflux_common::error::{ApiError, Hint};
 use conflux_raft::RaftNode;
@@ -11,6 +11,7 @@ use crate::{
     feed::Hub,
     machine::{ChangeSink, Machine, Notice},
     ownership::Ownership,
+    retention::archive::Archive,
     transfer::Transit,
     usage::Usage,
 };
@@ -54,6 +55,8 @@ pub struct Shard {
     pub transit: Arc<Transit>,
     /// What clients fetched lately.
     pub usage: Usage,
+    /// Where versions are that retention gave up; empty: nowhere.
+    pub archive: OnceLock<Arc<dyn Archive>>,
     /// Cancelled when the process is to stop: streams end then.
     pub stopping: CancellationToken,
     bodies: Arc<Semaphore>,
@@ -65,7 +68,16 @@ impl Shard {
         let bodies = Arc::new(Semaphore::new(BODY_KIB));
         let Told { hub, transit } = told;
         transit.attach(node.clone());
-        Arc::new(Self { node, hub, ownership, transit, usage: Usage::default(), stopping, bodies })
+        Arc::new(Self {
+            node,
+            hub,
+            ownership,
+            transit,
+            usage: Usage::default(),
+            archive: OnceLock::new(),
+            stopping,
+            bodies,
+        })
     }
 
     /// Room for a body of so many bytes while the permit lives; refused, not waited for, where there is none.

@@ -34,7 +34,7 @@ pub(crate) use owner::{frozen, shown_epoch, wrong_epoch};
 pub use released::{Released, released};
 pub use resolve::explain;
 pub use scopes::{Scope, list_scopes, scope};
-pub use versions::{ShownVersion, get_version, list_versions};
+pub use versions::{ShownVersion, get_version, list_versions, shown as shown_version};
 
 use conflux_common::error::{ApiError, Code};
 use conflux_raft::FatalError;

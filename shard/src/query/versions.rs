@@ -18,7 +18,8 @@ pub enum ShownVersion {
     Whole,
 }
 
-fn shown(config: ConfigId, row: store::Version) -> v1::Version {
+/// As callers see it, without its content.
+pub fn shown(config: ConfigId, row: store::Version) -> v1::Version {
     v1::Version {
         config_id: config.to_string(),
         number: row.number,
@@ -30,6 +31,7 @@ fn shown(config: ConfigId, row: store::Version) -> v1::Version {
         created_ms: row.created_ms,
         size: row.size,
         schema: row.schema,
+        archived: false,
     }
 }
 

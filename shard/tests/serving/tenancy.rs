@@ -106,12 +106,26 @@ async fn versions_are_archived_and_pruned() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    assert_eq!(admin.get(&format!("{config}/versions/1")).await.code(), (404, "NOT_FOUND".into()));
+    // What was given up can still be read, by whom it could before; it is nobody's version any more.
+    let read_back = admin.get(&format!("{config}/versions/1")).await;
+    assert_eq!(
+        (&read_back.json()["content"], &read_back.json()["archived"]),
+        (&json!("v1"), &json!(true)),
+        "{read_back:?}"
+    );
+    assert!(admin.get(&format!("{config}/versions/4")).await.json().get("archived").is_none());
+    let release = json!({"version": 1, "strategy": {"type": "all"}});
+    assert_eq!(admin.post(&format!("{config}/publish"), &release).await.code().0, 400);
+    assert_eq!(admin.get(&format!("{config}/versions/9")).await.code(), (404, "NOT_FOUND".into()));
     let archived = member.archive().join("acme-1/1").join(made.json()["config_id"].as_str().unwrap());
     assert_eq!(std::fs::read(archived.join("1")).unwrap(), b"v1");
     assert_eq!(std::fs::read(archived.join("2")).unwrap(), b"v2");
     let told: Value = serde_json::from_slice(&std::fs::read(archived.join("2.json")).unwrap()).unwrap();
     assert_eq!((&told["name"], &told["version"]), (&json!("a"), &json!(2)));
+    std::fs::write(archived.join("2"), "other").unwrap();
+    assert_eq!(admin.get(&format!("{config}/versions/2")).await.code(), (503, "UNAVAILABLE".into()), "it is damaged");
+    std::fs::remove_file(archived.join("1.json")).unwrap();
+    assert_eq!(admin.get(&format!("{config}/versions/1")).await.code(), (404, "NOT_FOUND".into()));
     let newest = admin.get("/api/v1/mgt/acme/audit?limit=1").await.json()["records"][0].clone();
     assert_eq!((&newest["principal"], &newest["operation"]), (&json!("shard:upkeep"), &json!("prune")));
     assert_eq!(admin.get(&config).await.json()["retention"]["max_versions"], 2);

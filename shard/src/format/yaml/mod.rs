@@ -65,9 +65,6 @@ const MAX_ALIASES: usize = 1 << 14;
 const MAX_OPEN: usize = 256;
 
 fn parse(text: &str, limits: &Limits) -> Result<Value, SyntaxError> {
-    if let Some(offset) = block::too_many_aliases(text.as_bytes(), MAX_ALIASES) {
-        return Err(SyntaxError::at(text.as_bytes(), offset, format!("more than {MAX_ALIASES} aliases")));
-    }
     if let Some(offset) = flow::too_deep(text.as_bytes(), MAX_OPEN) {
         let message = format!("more than {MAX_OPEN} brackets that are not closed: too deep, or too many in texts");
         return Err(SyntaxError::at(text.as_bytes(), offset, message));
@@ -75,6 +72,9 @@ fn parse(text: &str, limits: &Limits) -> Result<Value, SyntaxError> {
     if let Some(offset) = block::too_deep(text.as_bytes(), MAX_OPEN) {
         let message = format!("more than {MAX_OPEN} blocks within one another");
         return Err(SyntaxError::at(text.as_bytes(), offset, message));
+    }
+    if let Some(offset) = block::too_many_aliases(text.as_bytes(), MAX_ALIASES) {
+        return Err(SyntaxError::at(text.as_bytes(), offset, format!("more than {MAX_ALIASES} aliases")));
     }
     let budget = Budget {
         max_depth: limits.max_depth,

@@ -5,9 +5,10 @@ mod settings;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use conflux_common::ids::ConfigId;
+use conflux_common::ids::{ConfigId, Incarnation};
 use conflux_proto::store;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 pub use object::ObjectArchive;
 pub use settings::{ArchiveSettings, S3Settings};
@@ -46,11 +47,76 @@ struct Description<'a> {
     schema: &'a str,
 }
 
-impl Archived {
+/// The same, read back.
+#[derive(Debug, Deserialize)]
+struct Described {
+    tenant_id: u64,
+    config_id: String,
+    version: u64,
+    format: String,
+    sha256: String,
+    size: u64,
+    description: String,
+    created_by: String,
+    created_ms: u64,
+    #[serde(default)]
+    schema: String,
+}
+
+/// Which version is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sought {
+    /// The tenant's name.
+    pub tenant: String,
+    /// Its id.
+    pub tenant_id: u64,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// The config's id.
+    pub config: ConfigId,
+    /// The version's number.
+    pub version: u64,
+}
+
+impl Sought {
     /// `<tenant>-<its id>/<incarnation>/<config id>/<version>`. The id, since a name may be another tenant's later.
     pub fn name(&self) -> String {
-        let (tenant, id, incarnation) = &self.tenant;
-        format!("{tenant}-{id}/{incarnation}/{}/{}", ConfigId(self.config.id), self.version.number)
+        let Sought { tenant, tenant_id, incarnation, config, version } = self;
+        format!("{tenant}-{tenant_id}/{incarnation}/{config}/{version}")
+    }
+
+    /// The version that these two objects are, if they are whole and what was sought.
+    fn read(&self, description: &[u8], content: Bytes) -> Result<(store::Version, Bytes), ArchiveError> {
+        let refused = |why: String| ArchiveError { name: self.name(), why };
+        let told: Described =
+            serde_json::from_slice(description).map_err(|e| refused(format!("its description: {e}")))?;
+        let sha256 = Bytes::from(Sha256::digest(&content).to_vec());
+        let same = (told.tenant_id, told.config_id.as_str(), told.version)
+            == (self.tenant_id, self.config.to_string().as_str(), self.version);
+        if !same || told.sha256 != hex::encode(&sha256) {
+            return Err(refused("its description is of another content: it is damaged".into()));
+        }
+        let version = store::Version {
+            number: told.version,
+            sha256,
+            format: told.format,
+            description: told.description,
+            created_by: told.created_by,
+            created_ms: told.created_ms,
+            size: told.size,
+            schema: told.schema,
+            ..Default::default()
+        };
+        Ok((version, content))
+    }
+}
+
+impl Archived {
+    /// Of the object: see [`Sought::name`].
+    pub fn name(&self) -> String {
+        let (tenant, tenant_id, incarnation) = self.tenant.clone();
+        let (config, version) = (ConfigId(self.config.id), self.version.number);
+        Sought { tenant, tenant_id, incarnation: Incarnation(incarnation), config, version }.name()
     }
 
     /// The record as JSON.
@@ -78,9 +144,9 @@ impl Archived {
     }
 }
 
-/// The archive did not take it. Holds no secret.
+/// The archive did not take or give it. Holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the archive does not take {name}: {why}")]
+#[error("the archive fails at {name}: {why}")]
 pub struct ArchiveError {
     /// Of the object.
     pub name: String,
@@ -93,4 +159,7 @@ pub struct ArchiveError {
 pub trait Archive: Send + Sync + 'static {
     /// Returns once the version and its description are kept.
     async fn keep(&self, version: &Archived) -> Result<(), ArchiveError>;
+
+    /// A version that was kept, with its content; none: there is no such one.
+    async fn find(&self, sought: &Sought) -> Result<Option<(store::Version, Bytes)>, ArchiveError>;
 }

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use conflux_common::{error::ApiError, grant::Action, ids::ConfigId};
+use conflux_common::{
+    error::{ApiError, Code},
+    grant::Action,
+    ids::{ConfigId, Incarnation},
+};
 use conflux_proto::{
     log::{self, shard_command::Op},
     v1,
@@ -18,6 +22,7 @@ use super::{
 use crate::{
     machine::{limits::MAX_CONTENT_BYTES, remembered::CREATE_VERSION},
     query::{self, ShownVersion, TenantRow},
+    retention::archive::Sought,
     serve::{
         call::Call,
         conditions::{Conditions, Demand, Level},
@@ -74,7 +79,7 @@ async fn version_op(
     })
 }
 
-/// One version with its content.
+/// One version with its content: from the archive, where retention has given it up and there is one.
 pub async fn version(
     shard: &Arc<Shard>,
     call: &Call,
@@ -84,10 +89,40 @@ pub async fn version(
 ) -> Result<(Stamp, v1::Version), ApiError> {
     let caller = call.clone();
     let from = move |view: &View<'_>, row: &TenantRow| {
-        readable(view, row, &caller, id)?;
-        query::get_version(view, row, id, number, ShownVersion::Whole)
+        let config = readable(view, row, &caller, id)?;
+        match query::get_version(view, row, id, number, ShownVersion::Whole) {
+            Err(e) if e.code == Code::NotFound && (1..=config.latest_version).contains(&number) => {
+                let sought = Sought {
+                    tenant: row.name.clone(),
+                    tenant_id: row.id,
+                    incarnation: Incarnation(row.incarnation),
+                    config: id,
+                    version: number,
+                };
+                Ok(Err((sought, e)))
+            }
+            found => found.map(Ok),
+        }
     };
-    read(shard, call, demand, Weight::Point, from).await
+    let (at, found) = read(shard, call, demand, Weight::Point, from).await?;
+    match found {
+        Ok(version) => Ok((at, version)),
+        Err((sought, not_found)) => Ok((at, archived(shard, call, &sought).await?.ok_or(not_found)?)),
+    }
+}
+
+async fn archived(shard: &Arc<Shard>, call: &Call, sought: &Sought) -> Result<Option<v1::Version>, ApiError> {
+    let Some(archive) = shard.archive.get() else { return Ok(None) };
+    let room = shard.room_for(MAX_CONTENT_BYTES)?;
+    let late = || ApiError::new(Code::DeadlineExceeded, "the archive did not answer in time: try again");
+    let found = tokio::time::timeout(call.left()?, archive.find(sought)).await.map_err(|_| late())?;
+    drop(room);
+    let found = found.map_err(|error| {
+        tracing::warn!(%error, "an archived version cannot be read");
+        ApiError::new(Code::Unavailable, "the archive cannot be read now: its operator finds the reason in the log")
+    })?;
+    let shown = |(row, content)| v1::Version { content, archived: true, ..query::shown_version(sought.config, row) };
+    Ok(found.map(shown))
 }
 
 /// The versions of a config, newest first, without their contents.

@@ -203,13 +203,16 @@ impl From<&v1::Version> for Version {
 pub struct WholeVersion {
     #[serde(flatten)]
     version: Version,
+    /// Retention gave it up, and it was read back from the archive: nothing can release it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    archived: bool,
     #[serde(flatten)]
     content: Content,
 }
 
 impl From<&v1::Version> for WholeVersion {
     fn from(version: &v1::Version) -> Self {
-        Self { version: version.into(), content: (&version.content).into() }
+        Self { version: version.into(), archived: version.archived, content: (&version.content).into() }
     }
 }
 
