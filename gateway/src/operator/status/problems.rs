@@ -56,6 +56,9 @@ pub(super) fn of_group(summary: &Value) -> Vec<String> {
     } else if there == needed && there < voters.len() {
         found.push(format!("{there} of {} voters answer: none of them may fail now", voters.len()));
     }
+    if voters.len() == 2 && there == 2 {
+        found.push("only 2 voters: neither of them may fail. Add one".to_owned());
+    }
     let learners = members.iter().filter(|m| m["voter"] == false).count();
     if learners > 0 {
         found.push(format!("{learners} of its members do not vote yet: they are catching up"));
@@ -116,6 +119,8 @@ mod tests {
             of_group(&json!({"members": members})).join("; ")
         };
         assert_eq!(group(0), "");
+        let two = json!({"members": [member(1), member(2)]});
+        assert!(of_group(&two).join("; ").contains("only 2 voters"));
         assert!(group(1).contains("none of them may fail now"), "{}", group(1));
         assert!(group(2).contains("no quorum: 1 of 3 voters answer, 2 are needed"), "{}", group(2));
     }
