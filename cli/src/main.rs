@@ -27,6 +27,7 @@ use crate::{
     command::{
         archives::{self, ExportArgs, ImportArgs},
         environments::{self, CompareArgs, PromoteArgs},
+        rebalance::{self, RebalanceArgs},
     },
     command::{audit::AuditCommand, moves::MoveCommand, profile::ProfileCommand, tenant::TenantCommand},
     command::{scope::AppCommand, scope::EnvCommand},
@@ -114,6 +115,9 @@ enum Command {
     Tenant(Called<TenantCommand>),
     /// Tenants on their way to another shard group (for operators)
     Move(Called<MoveCommand>),
+    /// Spread tenants over the shard groups by their load (for operators)
+    #[command(after_help = rebalance::HELP)]
+    Rebalance(CalledWith<RebalanceArgs>),
     /// API keys (for operators)
     Key(Called<KeyCommand>),
     /// Roles of a tenant's keys (for operators)
@@ -218,6 +222,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Audit(c) => runtime()?.block_on(command::audit::run(c.command, session(c.connection))),
         Command::Tenant(c) => runtime()?.block_on(command::tenant::run(c.command, session(c.connection))),
         Command::Move(c) => runtime()?.block_on(command::moves::run(c.command, session(c.connection))),
+        Command::Rebalance(c) => runtime()?.block_on(rebalance::run(c.args, session(c.connection))),
         Command::Key(c) => runtime()?.block_on(command::key::run(c.command, session(c.connection))),
         Command::Role(c) => runtime()?.block_on(command::role::run(c.command, session(c.connection))),
         Command::Gateway(args) => service::run(args, service::gateway),
@@ -227,7 +232,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Shard { service: Some(args), .. } => service::run(args, service::shard),
         Command::Shard { .. } => {
-            Err(Failure::Usage("--config FILE, or `conflux shard list|weight|remove`".into()).into())
+            Err(Failure::Usage("--config FILE, or `conflux shard list|weight|drain|remove`".into()).into())
         }
         Command::Cluster(c) => runtime()?.block_on(command::members::run(c.args, session(c.connection))),
         Command::Status { connection } => runtime()?.block_on(command::cluster::status(session(connection))),

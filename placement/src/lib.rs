@@ -8,7 +8,9 @@
 pub mod app;
 pub mod directory;
 pub mod invariants;
+pub mod loads;
 pub mod machine;
+pub mod planner;
 pub mod reconcile;
 pub mod run;
 pub mod scheduler;

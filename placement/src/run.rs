@@ -69,6 +69,7 @@ pub async fn run(
         settings: settings.moves,
         progress: Arc::default(),
         shards: Arc::new(Shards::new(peers)),
+        loads: Arc::default(),
     };
     let admission = Admission {
         cluster: member.cluster.clone(),

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Placement,
+    loads::Loads,
     machine::tenants,
     reconcile::{Shards, progress::Progress},
     settings::MoveSettings,
@@ -38,6 +39,8 @@ pub struct Service {
     pub progress: Arc<Progress>,
     /// Calls to shards.
     pub shards: Arc<Shards>,
+    /// What shards said of their tenants' loads.
+    pub loads: Arc<Loads>,
 }
 
 /// What is left until then; at least a moment, so that a late call gets a proper answer.

@@ -1,4 +1,4 @@
-//! `conflux shard list|weight|remove` and `conflux status`: for operators.
+//! `conflux shard list|weight|drain|remove` and `conflux status`: for operators.
 
 use clap::Subcommand;
 use conflux_common::error::Code;
@@ -16,7 +16,17 @@ use crate::{
 pub enum ShardCommand {
     /// List the shard groups that placement knows
     List,
-    /// Set how many of the new tenants a shard takes, against the others' weights; nobody is moved
+    /// Move all tenants of a shard to the others, and let no new ones come
+    #[command(after_help = "Examples:\n  conflux shard drain shard-c\n  conflux shard drain shard-c --at-once 2\n\n\
+        Sets the weight to 0, then moves the tenants while they are in use, and ends when none is left. Interrupted, it is simply run\n\
+        again. `conflux rebalance --plan` shows what would go where. Exit code 1: a tenant could not be moved, and why.")]
+    Drain {
+        name: String,
+        /// Moves under way at a time
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+        at_once: u16,
+    },
+    /// Set how many of the new tenants a shard takes, against the others' weights; nobody is moved by that alone
     #[command(after_help = "Example:\n  conflux shard weight shard-c 300\n\n0: it takes no new tenants.")]
     Weight {
         name: String,
@@ -40,6 +50,9 @@ pub async fn shards(command: ShardCommand, session: Session) -> anyhow::Result<(
             let call = client.call(Method::PATCH, &[&SHARDS[..], &[&name]].concat()).json(&json!({"weight": weight}));
             let answer = client.json(call).await?;
             session.output.done(&format!("{name} has weight {}", cell(&answer, "weight")), answer)
+        }
+        ShardCommand::Drain { name, at_once } => {
+            super::rebalance::drain(&client, &name, usize::from(at_once), session.output).await
         }
         ShardCommand::Remove { name } => {
             let call = client.call(Method::DELETE, &[&SHARDS[..], &[&name]].concat());

@@ -16,6 +16,7 @@ pub mod members;
 pub mod moves;
 pub mod profile;
 pub mod publish;
+pub mod rebalance;
 mod references;
 pub mod release;
 pub mod role;

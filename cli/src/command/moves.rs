@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Subcommand;
+use conflux_common::error::Code;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -61,7 +62,7 @@ pub async fn run(command: MoveCommand, session: Session) -> anyhow::Result<()> {
     let (client, output) = (session.operator()?, session.output);
     match command {
         MoveCommand::Start { tenant, to, wait } => {
-            let begun = start(&client, &tenant, &to).await?;
+            let begun = start(&client, &tenant, &to).await.map_err(with_reason)?;
             if wait {
                 return watch(&client, id_of(&begun), output).await;
             }
@@ -83,10 +84,21 @@ pub async fn run(command: MoveCommand, session: Session) -> anyhow::Result<()> {
         MoveCommand::Cancel { id } => {
             let number = id.to_string();
             let path = [&PATH[..], &[&number, "cancel"]].concat();
-            let now = client.json(client.call(Method::POST, &path)).await?;
+            let now = client.json(client.call(Method::POST, &path)).await.map_err(with_reason)?;
             output.done(&format!("move {id}: {}", cell(&now, "step")), now)
         }
         MoveCommand::Watch { id } => watch(&client, id, output).await,
+    }
+}
+
+/// What placement does not allow it explains itself; the usual advice for this code would be wrong.
+fn with_reason(failure: Failure) -> anyhow::Error {
+    match failure {
+        Failure::Refused { info, .. } if info.code == Code::FailedPrecondition => {
+            eprintln!("conflux: refused: {}", output::plain(&info.message));
+            Failure::Told(exit::CONFLICT).into()
+        }
+        other => other.into(),
     }
 }
 

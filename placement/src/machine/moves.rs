@@ -19,6 +19,8 @@ use crate::store::{
     rows::{counters, list, list_keys, load, mark, remove, save},
 };
 
+/// From this level on tenants can be moved.
+pub const LEVEL: u32 = 2;
 /// Ended moves that are kept to be looked at.
 pub const KEPT: usize = 1000;
 /// Moves under way at once. Beyond it one has to wait: each is worked on again and again until it ends.

@@ -92,7 +92,7 @@ fn course(service: &Service, tenant: u64) -> Result<Option<Course>, ApiError> {
         let Some(tenant) = tenants::by_id(view, tenant)? else { return Ok(None) };
         let Some(m) = tenant.r#move.clone() else { return Ok(None) };
         let (source, destination) = (groups::by_name(view, &m.from)?, groups::by_name(view, &m.to)?);
-        // Groups are never forgotten.
+        // A shard with moves is not removed.
         let unknown = |name: &str| GroupRecord { name: name.to_owned(), ..GroupRecord::default() };
         let source = source.unwrap_or_else(|| unknown(&m.from));
         let destination = destination.unwrap_or_else(|| unknown(&m.to));

@@ -7,6 +7,7 @@ mod keys;
 mod moves;
 mod page;
 mod quotas;
+mod rebalance;
 mod roles;
 mod rpc;
 mod shapes;
@@ -54,6 +55,7 @@ fn table() -> OpenApiRouter<Service> {
         .routes(routes!(moves::list, moves::start))
         .routes(routes!(moves::show))
         .routes(routes!(moves::cancel))
+        .routes(routes!(rebalance::show))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::revoke))
         .routes(routes!(roles::list, roles::create))

@@ -273,6 +273,10 @@ struct NewMove {
 pub async fn start(State(service): State<Service>, request: Request) -> Response {
     answer(request, async |call| {
         let asked: NewMove = call.body()?;
+        if service.level() < moves::LEVEL {
+            let why = "not every member of placement runs a release that can move tenants: upgrade the others first";
+            return Err(ApiError::new(Code::FailedPrecondition, why));
+        }
         let op = Op::StartMove(StartMove { tenant: asked.tenant, to: asked.to });
         let Answer::Move(begun) = call.propose(&service, op).await? else { return Err(unexpected()) };
         json(StatusCode::ACCEPTED, &shown(&service, begun))
