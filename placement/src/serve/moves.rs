@@ -1,5 +1,7 @@
 //! `/api/v1/admin/moves`
 
+use std::time::Duration;
+
 use axum::{
     extract::{Path, Request, State},
     response::Response,
@@ -11,6 +13,7 @@ use conflux_proto::{
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout_at;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -23,6 +26,9 @@ use crate::{
     reconcile::{moves::Said, progress::Watched},
     service::Service,
 };
+
+/// How long a young group gets to agree on what all its members can apply.
+const LEVEL_WITHIN: Duration = Duration::from_secs(5);
 
 /// A tenant's way from one shard to another.
 #[derive(Debug, Serialize, ToSchema)]
@@ -273,8 +279,13 @@ struct NewMove {
 pub async fn start(State(service): State<Service>, request: Request) -> Response {
     answer(request, async |call| {
         let asked: NewMove = call.body()?;
-        if service.level() < moves::LEVEL {
-            let why = "not every member of placement runs a release that can move tenants: upgrade the others first";
+        service.node.check_leader()?;
+        // A group that was founded a moment ago is about to reach it.
+        let mut status = service.node.status();
+        let reached = status.wait_for(|s| s.level >= moves::LEVEL);
+        if timeout_at(call.patience(LEVEL_WITHIN), reached).await.is_err() {
+            let why = "not every member of placement runs a release that can move tenants, or one is down: upgrade them \
+                       and start them first";
             return Err(ApiError::new(Code::FailedPrecondition, why));
         }
         let op = Op::StartMove(StartMove { tenant: asked.tenant, to: asked.to });
