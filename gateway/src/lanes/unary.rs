@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use axum::body::Body;
 use bytes::Bytes;
 use conflux_common::{
-    error::{ApiError, Code},
+    error::{ApiError, Code, Hint},
     grant::Principal,
     headers,
     ids::{Epoch, GroupName, MemberName},
@@ -217,6 +217,9 @@ impl Outgoing {
         let (code, message) = match last {
             Trouble::TimedOut | Trouble::Unknown => (Code::DeadlineExceeded, "no answer in time"),
             Trouble::Failed(_) => (Code::Unavailable, "the shard group that holds this data cannot be reached"),
+            Trouble::Refused(Hint::Frozen) => {
+                (Code::Unavailable, "the tenant is being moved to another shard, and that takes longer than it should")
+            }
             Trouble::Refused(_) => (Code::Unavailable, "the shard group that holds this data cannot serve at present"),
         };
         let error = ApiError::new(code, message).retry_after(Duration::from_secs(1));

@@ -113,7 +113,7 @@ impl World {
     fn mark(&mut self) {
         // A mark speaks of what was brought; without a start the feed joins at the present.
         let brought = *self.brought.get_or_insert(self.present);
-        let mark = FeedMark { revision: brought, incarnation: 1, age_ms: 0, epoch: 1 };
+        let mark = FeedMark { revision: brought, incarnation: 1, age_ms: 0, epoch: 1, frozen: false };
         let taken = self.ring.mark(&mark, Instant::now());
         self.again(taken);
     }

@@ -267,6 +267,7 @@ impl<'a> Line<'a> {
         let now = Instant::now();
         subscribed.heard = now;
         if let Some(Body::Mark(mark)) = &frame.body
+            && !mark.frozen
             && Duration::from_millis(mark.age_ms) > STALE
             && self.opened.elapsed() > STALE
         {

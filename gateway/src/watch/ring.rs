@@ -114,7 +114,7 @@ impl Ring {
 
     /// Takes a progress mark, heard at `now`.
     pub fn mark(&mut self, mark: &FeedMark, now: Instant) -> Taken {
-        if self.ended.is_some() {
+        if self.ended.is_some() || mark.frozen {
             return Taken::Nothing;
         }
         let incarnation = Incarnation(mark.incarnation);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn mark(number: u64) -> FeedMark {
-        FeedMark { revision: number, incarnation: 1, age_ms: 0, epoch: 1 }
+        FeedMark { revision: number, incarnation: 1, age_ms: 0, epoch: 1, frozen: false }
     }
 
     fn ring(frames: &[u64]) -> Ring {

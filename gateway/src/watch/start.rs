@@ -123,7 +123,7 @@ mod tests {
     fn ring(incarnation: u64, revision: u64, heard: Instant, age: Duration) -> Ring {
         let mut ring = Ring::default();
         let age_ms = age.as_millis() as u64;
-        ring.mark(&FeedMark { revision, incarnation, age_ms, epoch: 1 }, heard);
+        ring.mark(&FeedMark { revision, incarnation, age_ms, epoch: 1, frozen: false }, heard);
         ring
     }
 

@@ -267,7 +267,7 @@ impl Task {
         let Some((revision, incarnation)) = subscription.mark() else { return Ok(()) };
         // `MAX`: no quorum has answered since the start. The gateway is told by a mark that is older than any bound.
         let age_ms = u64::try_from(age.saturating_add(asked.elapsed()).as_millis()).unwrap_or(u64::MAX);
-        let mark = FeedMark { revision, incarnation, age_ms, epoch: subscription.epoch };
+        let mark = FeedMark { revision, incarnation, age_ms, epoch: subscription.epoch, frozen: subscription.frozen };
         self.send(tenant, Body::Mark(mark)).await
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use conflux_common::{
-    error::{ApiError, Code},
+    error::{ApiError, Code, Hint},
     ids::{GroupName, MemberName},
 };
 use tokio::time::Instant;
@@ -59,14 +59,17 @@ impl Unary {
                     self.refresh(&mut outgoing, floor).await.map_err(|error| honest(error, &attempts))?;
                     attempts.routed(outgoing.destination.epoch());
                 }
-                Next::Pause(pause) => {
+                next @ (Next::Pause(pause) | Next::Hold(pause)) => {
                     if waiting.is_none() {
                         waiting = Some(self.waiting.try_acquire().map_err(|_| too_many_wait(&attempts))?);
                     }
                     if outgoing.remaining() <= pause {
                         return Err(outgoing.given_up(attempts.maybe_applied(), &trouble));
                     }
-                    self.pause(&group, pause).await;
+                    match next {
+                        Next::Hold(_) => self.hold(&outgoing, pause).await,
+                        _ => self.pause(&group, pause).await,
+                    }
                     self.follow_move(&mut outgoing, &mut attempts);
                 }
             }
@@ -88,11 +91,12 @@ impl Unary {
     /// Forgets a leader that does not act as one.
     fn doubt(&self, group: &GroupName, peer: &Peer, trouble: &Trouble) {
         let believed = self.routes.leader(group).is_none_or(|leader| leader == peer.name);
-        if !believed || matches!(trouble, Trouble::Refused(conflux_common::error::Hint::WrongEpoch(_))) {
+        // Whoever speaks of the tenant acts as a leader.
+        if !believed || matches!(trouble, Trouble::Refused(Hint::WrongEpoch(_) | Hint::Frozen)) {
             return;
         }
         let named = match trouble {
-            Trouble::Refused(conflux_common::error::Hint::NotLeader(Some(name))) => MemberName::new(name.as_str()).ok(),
+            Trouble::Refused(Hint::NotLeader(Some(name))) => MemberName::new(name.as_str()).ok(),
             _ => None,
         };
         self.routes.note_leader(group, named);
@@ -111,8 +115,17 @@ impl Unary {
         }
     }
 
+    /// Waits, but no longer than until the tenant is elsewhere.
+    pub(super) async fn hold(&self, outgoing: &Outgoing, pause: Duration) {
+        let super::Destination::Tenant(route) = &outgoing.destination else { return };
+        let mut changed = self.routes.subscribe();
+        let until = Instant::now() + pause.mul_f64(rand::random_range(0.75..1.25));
+        let moved = || self.routes.tenant_by_id(route.id).is_none_or(|known| known.epoch > route.epoch);
+        while !moved() && matches!(tokio::time::timeout_at(until, changed.changed()).await, Ok(Ok(()))) {}
+    }
+
     /// The mirror may have heard of a move while we waited.
-    fn follow_move(&self, outgoing: &mut Outgoing, attempts: &mut Attempts) {
+    pub(super) fn follow_move(&self, outgoing: &mut Outgoing, attempts: &mut Attempts) {
         let super::Destination::Tenant(route) = &outgoing.destination else { return };
         if let Some(newer) = self.routes.tenant_by_id(route.id).filter(|r| r.epoch > route.epoch) {
             attempts.routed(newer.epoch);

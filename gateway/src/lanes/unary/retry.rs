@@ -38,6 +38,8 @@ pub enum Next {
     Ask(String),
     /// Ask again after a pause: the leader if one is known by then, else any other member.
     Pause(Duration),
+    /// Wait until the tenant's route is another, but no longer than this: then ask again.
+    Hold(Duration),
     /// Learn the tenant's route, of at least this epoch, and go there.
     Refresh(Epoch),
     /// Tell the client.
@@ -81,7 +83,11 @@ impl Attempts {
                 self.hops += 1;
                 if self.hops.is_multiple_of(HOPS) { self.pause() } else { Next::Ask(leader.clone()) }
             }
-            Trouble::Refused(Hint::NotLeader(None) | Hint::TryOther | Hint::Frozen | Hint::Recheck) => self.pause(),
+            Trouble::Refused(Hint::NotLeader(None) | Hint::TryOther | Hint::Recheck) => self.pause(),
+            Trouble::Refused(Hint::Frozen) => match self.pause() {
+                Next::Pause(pause) => Next::Hold(pause),
+                next => next,
+            },
             Trouble::Refused(Hint::WrongEpoch(theirs)) => self.refresh(Epoch(*theirs)),
             Trouble::Failed(FailureKind::NotSent) => self.pause(),
             Trouble::Unknown | Trouble::Failed(FailureKind::Lost) | Trouble::TimedOut => {
@@ -114,6 +120,10 @@ mod tests {
 
     fn ms(n: u64) -> Next {
         Next::Pause(Duration::from_millis(n))
+    }
+
+    fn hold(n: u64) -> Next {
+        Next::Hold(Duration::from_millis(n))
     }
 
     fn run(repeatable: bool, troubles: &[Trouble]) -> (Vec<Next>, bool) {
@@ -168,6 +178,8 @@ mod tests {
             // What never left had no effect.
             (false, vec![unsent.clone(), unsent], vec![ms(10), ms(20)], false),
             (true, vec![Trouble::Refused(Hint::TryOther)], vec![ms(10)], false),
+            // A tenant on its way to another shard: no error, whoever asks.
+            (false, vec![Trouble::Refused(Hint::Frozen); 2], vec![hold(10), hold(20)], false),
         ];
         for (repeatable, troubles, expected, maybe_applied) in table {
             assert_eq!(run(repeatable, &troubles), (expected, maybe_applied), "{repeatable} {troubles:?}");

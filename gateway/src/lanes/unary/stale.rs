@@ -44,9 +44,17 @@ impl Unary {
                 }
                 Next::Pause(pause) if outgoing.remaining() > pause && fallback.is_none() => {
                     tokio::time::sleep(pause).await;
+                    self.follow_move(&mut outgoing, &mut attempts);
+                }
+                Next::Hold(pause) if outgoing.remaining() > pause => {
+                    self.hold(&outgoing, pause).await;
+                    self.follow_move(&mut outgoing, &mut attempts);
                 }
                 // A member that names a leader cannot have served a stale read for another reason than its start.
-                Next::Ask(_) if outgoing.remaining() > HEDGE => tokio::time::sleep(HEDGE).await,
+                Next::Ask(_) if outgoing.remaining() > HEDGE => {
+                    tokio::time::sleep(HEDGE).await;
+                    self.follow_move(&mut outgoing, &mut attempts);
+                }
                 _ => return fallback.map(|a| *a).ok_or_else(|| outgoing.given_up(false, &trouble)),
             }
         }

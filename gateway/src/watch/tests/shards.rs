@@ -221,7 +221,7 @@ async fn feed(
             let _ = say(Body::Revision(revision.clone())).await;
         }
         subscribed = Some((epoch, Some(present.max(after))));
-        let mark = FeedMark { revision: present, incarnation: tenant.incarnation, age_ms: 0, epoch };
+        let mark = FeedMark { revision: present, incarnation: tenant.incarnation, age_ms: 0, epoch, frozen: false };
         if say(Body::Mark(mark)).await.is_err() {
             return;
         }
