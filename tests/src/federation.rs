@@ -19,6 +19,9 @@ use tokio::process::{Child, Command};
 
 use crate::{client::Client, wait::until};
 
+/// Where a test arms places at which a process of the federation dies (`conflux_common::failpoint`).
+const FAILPOINTS: &str = "failpoints";
+
 /// How many of each; the flags of `conflux dev`.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
@@ -105,6 +108,7 @@ impl Federation {
     pub async fn start_with(shape: Shape, settings: &[&str]) -> Result<Self> {
         let turn = tokio::task::spawn_blocking(take_turn).await??;
         let directory = tempfile::Builder::new().prefix("conflux-test-").tempdir()?;
+        std::fs::create_dir(directory.path().join(FAILPOINTS))?;
         let (dev, description) = Self::launch(directory.path(), shape, settings).await?;
         Ok(Self { description, dev, restarted: Vec::new(), directory: Some(directory), _turn: turn })
     }
@@ -122,6 +126,7 @@ impl Federation {
             .args(["--placement", &shape.placement.to_string()])
             .args(["--gateways", &shape.gateways.to_string()])
             .args(settings.iter().flat_map(|s| ["--set", s]))
+            .env(conflux_common::failpoint::VARIABLE, directory.join(FAILPOINTS))
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)
@@ -231,6 +236,31 @@ impl Federation {
         })
         .await;
         self.member(&name)
+    }
+
+    /// The next process that passes the place of this name dies there.
+    pub fn arm(&self, failpoint: &str) {
+        std::fs::write(self.directory().join(FAILPOINTS).join(failpoint), "").expect("the failpoint's file");
+    }
+
+    /// Whether nobody has passed it yet.
+    pub fn is_armed(&self, failpoint: &str) -> bool {
+        self.directory().join(FAILPOINTS).join(failpoint).exists()
+    }
+
+    /// Nobody dies there any more.
+    pub fn disarm(&self, failpoint: &str) {
+        let _ = std::fs::remove_file(self.directory().join(FAILPOINTS).join(failpoint));
+    }
+
+    /// Starts every member again that has died by itself; their names.
+    pub async fn restart_the_dead(&mut self) -> Vec<String> {
+        let dead: Vec<Member> = self.description.members.iter().filter(|m| !runs(m.pid)).cloned().collect();
+        for member in &dead {
+            self.reap(&member.member, member.pid).await;
+            self.restart(&member.member);
+        }
+        dead.into_iter().map(|m| m.member).collect()
     }
 
     /// `kill -9`; returns once the process is gone.
@@ -363,6 +393,7 @@ impl Federation {
             .arg(&described.role)
             .arg("--config")
             .arg(&described.config_file)
+            .env(conflux_common::failpoint::VARIABLE, self.directory().join(FAILPOINTS))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("log file"))
             .stderr(log)

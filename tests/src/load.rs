@@ -162,7 +162,7 @@ pub async fn verify(client: &Client, tenant: &str, acknowledged: &[Acknowledged]
     }
 }
 
-/// A reader of one config at the stale level; every answer that is not 200 or 304 is remembered.
+/// A reader of one config; every answer that is not 200 or 304 is remembered.
 pub struct StaleReader {
     stop: Arc<AtomicBool>,
     served: Arc<AtomicU64>,
@@ -173,11 +173,16 @@ pub struct StaleReader {
 impl StaleReader {
     /// Reads as fast as one connection does.
     pub fn start(client: &Client, place: Place) -> Self {
+        Self::start_at(client, place, "")
+    }
+
+    /// The same with a query, such as `?consistency=linearizable`.
+    pub fn start_at(client: &Client, place: Place, query: &'static str) -> Self {
         let (stop, served, refused) = <(Arc<AtomicBool>, Arc<AtomicU64>, Arc<Mutex<Vec<String>>>)>::default();
         let (c, s, n, r) = (client.clone(), Arc::clone(&stop), Arc::clone(&served), Arc::clone(&refused));
         let task = tokio::spawn(async move {
             while !s.load(Ordering::Relaxed) {
-                match c.fetch(&place, "").await {
+                match c.fetch(&place, query).await {
                     Ok(a) if a.status == 200 => {
                         n.fetch_add(1, Ordering::Relaxed);
                     }

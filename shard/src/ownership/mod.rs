@@ -205,11 +205,17 @@ impl Inner {
         };
         let left = until.saturating_duration_since(Instant::now());
         conflux_common::failpoint::hit(&format!("shard.before_{what}"));
-        match &command.op {
+        let logged = match &command.op {
             // They add rows; all others only change who has them, or take some away.
-            Some(Op::Activate(_) | Op::BeginImport(_)) => propose(&self.node, &command, left).await?,
-            _ => propose_shrinking(&self.node, &command, left).await?,
+            Some(Op::Activate(_) | Op::BeginImport(_)) => propose(&self.node, &command, left).await,
+            _ => propose_shrinking(&self.node, &command, left).await,
         };
+        if let Err(error) = logged {
+            // Refused by the state that it met, which is applied here: another look-up has come first. What counts is
+            // where the tenant stands.
+            let overtaken = error.code == Code::Aborted || matches!(error.hint, Some(Hint::WrongEpoch(_)));
+            return if overtaken { self.standing(id) } else { Err(error) };
+        }
         conflux_common::failpoint::hit(&format!("shard.after_{what}"));
         if matches!(command.op, Some(Op::DeleteTenant(_) | Op::Depart(_) | Op::EndMove(_))) {
             self.going.notify_one();

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use conflux_common::{
-    error::{ApiError, Code, Outcome},
+    error::{ApiError, Outcome},
     ids::TenantId,
     tls::TlsContext,
 };
@@ -24,8 +24,8 @@ use crate::{
     shard::Shard,
 };
 
-/// Bytes of rows in one entry; one row always fits.
-const PAGE: u32 = 512 << 10;
+/// Bytes of rows in one entry; one row more always fits. An entry may have four mebibytes.
+const PAGE: u32 = 2 << 20;
 /// The source waits so long for news.
 const WAIT_MS: u32 = 200;
 /// One entry has so long.
@@ -71,39 +71,41 @@ impl Import {
     async fn copy(&self) -> Result<(), ApiError> {
         // What an entry of unknown outcome did is seen only after a barrier.
         self.shard.node.read_barrier(PROPOSE).await?;
-        let Some(mut row) = self.row()? else { return Ok(()) };
+        let Some(row) = self.row()? else { return Ok(()) };
         let (record, group) = self.shard.ownership.placed(self.id, Instant::now() + PROPOSE).await?;
         let (Some(from_epoch), Some(group)) = (record.and_then(|r| self.epoch_at_source(&r)), group) else {
             // The move is not under way any more: the look-ups of this shard end it.
             return Ok(());
         };
         let mut source = Source::new(&group, &self.tls)?;
+        let mut asked = ExportRowsRequest {
+            tenant_id: self.id.0,
+            epoch: from_epoch,
+            r#move: self.move_id,
+            cursor: row.import_cursor.clone(),
+            whole: row.import_whole,
+            seq: row.import_seq,
+            max_bytes: PAGE,
+            wait_ms: WAIT_MS,
+        };
+        let mut page = source.page(&asked).await?;
         loop {
-            let asked = ExportRowsRequest {
-                tenant_id: self.id.0,
-                epoch: from_epoch,
-                r#move: self.move_id,
-                cursor: row.import_cursor.clone(),
-                whole: row.import_whole,
-                seq: row.import_seq,
-                max_bytes: PAGE,
-                wait_ms: WAIT_MS,
-            };
-            let page = source.page(&asked).await?;
             let lag = if page.whole { page.touched_seq - page.seq.min(page.touched_seq) } else { page.touched_seq };
             self.shard.transit.note(self.id, Some(Progress { lag, trouble: String::new() }));
-            let frozen = page.frozen.clone();
-            if page.cursor != asked.cursor || page.whole != asked.whole || page.seq != asked.seq {
-                row = self.take_over(&row, page).await?;
+            let (cursor, whole, seq) = (page.cursor.clone(), page.whole, page.seq);
+            let next = ExportRowsRequest { cursor, whole, seq, ..asked.clone() };
+            if let Some(frozen) = page.frozen.take() {
+                self.take_over(row.epoch, &asked, page).await?;
+                let seal = log::Seal { r#move: self.move_id, tenant: Some(frozen) };
+                return self.log(row.epoch, Op::Seal(seal)).await;
             }
-            if let Some(tenant) = frozen {
-                let seal = log::Seal { r#move: self.move_id, tenant: Some(tenant) };
-                return self.log(&row, Op::Seal(seal)).await;
+            // The next page is read while this one is logged.
+            let (logged, read) = tokio::join!(self.take_over(row.epoch, &asked, page), source.page(&next));
+            logged?;
+            if self.row()?.is_none() {
+                return Ok(());
             }
-            match self.row()? {
-                Some(present) => row = present,
-                None => return Ok(()),
-            }
+            (asked, page) = (next, read?);
         }
     }
 
@@ -121,30 +123,31 @@ impl Import {
         matches!(under_way.phase(), MovePhase::Preparing | MovePhase::Freezing).then_some(under_way.from_epoch)
     }
 
-    /// Logs a page; the row that it leaves.
-    async fn take_over(&self, row: &TenantRow, page: ExportRowsResponse) -> Result<TenantRow, ApiError> {
+    /// Logs a page that was asked for like this, if there is anything in it.
+    async fn take_over(&self, epoch: u64, asked: &ExportRowsRequest, page: ExportRowsResponse) -> Result<(), ApiError> {
+        if page.cursor == asked.cursor && page.whole == asked.whole && page.seq == asked.seq {
+            return Ok(());
+        }
         let bytes: usize = page.rows.iter().map(|r| r.key.len() + r.value.as_ref().map_or(0, |v| v.len())).sum();
         self.pace.take(bytes).await;
         metrics::counter!("conflux_shard_imported_bytes_total").increment(bytes as u64);
         let import = log::ImportRows {
             r#move: self.move_id,
-            after_cursor: row.import_cursor.clone(),
-            after_seq: row.import_seq,
+            after_cursor: asked.cursor.clone(),
+            after_seq: asked.seq,
             rows: page.rows,
             cursor: page.cursor,
             whole: page.whole,
             seq: page.seq,
         };
-        self.log(row, Op::ImportRows(import)).await?;
-        let gone = || ApiError::new(Code::Aborted, "the move has ended here");
-        self.row()?.ok_or_else(gone)
+        self.log(epoch, Op::ImportRows(import)).await
     }
 
-    async fn log(&self, row: &TenantRow, op: Op) -> Result<(), ApiError> {
+    async fn log(&self, epoch: u64, op: Op) -> Result<(), ApiError> {
         let seals = matches!(op, Op::Seal(_));
         let command = ShardCommand {
             tenant_id: self.id.0,
-            epoch: row.epoch,
+            epoch,
             principal: "shard:import".to_owned(),
             op: Some(op),
             ..Default::default()
