@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod apply;
+mod backup;
 mod client;
 mod command;
 mod dev;
@@ -159,6 +160,13 @@ enum Command {
         #[arg(long)]
         page: bool,
     },
+    /// Back up a group or the whole federation, and look at backups (for operators)
+    Backup(Called<backup::BackupCommand>),
+    /// Make the data directory of a member from a backup, before its first start (for operators)
+    #[command(after_help = backup::RESTORE_HELP)]
+    Restore(backup::RestoreArgs),
+    /// Tenants that came from a backup and are not served, and what to do with them (for operators)
+    Restored(Called<command::restored::RestoredCommand>),
     /// Stored connections
     #[command(subcommand)]
     Profile(ProfileCommand),
@@ -225,6 +233,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Rebalance(c) => runtime()?.block_on(rebalance::run(c.args, session(c.connection))),
         Command::Key(c) => runtime()?.block_on(command::key::run(c.command, session(c.connection))),
         Command::Role(c) => runtime()?.block_on(command::role::run(c.command, session(c.connection))),
+        Command::Backup(c) => runtime()?.block_on(backup::run(c.command, session(c.connection))),
+        Command::Restore(args) => runtime()?.block_on(backup::restore(args, output)),
+        Command::Restored(c) => runtime()?.block_on(command::restored::run(c.command, session(c.connection))),
         Command::Gateway(args) => service::run(args, service::gateway),
         Command::Placement(args) => service::run(args, service::placement),
         Command::Shard { command: Some(c), connection, .. } => {

@@ -1,11 +1,11 @@
 //! The replicated application: what the Raft node calls.
 
 use conflux_proto::log::PlacementCommand;
-use conflux_raft::{App, Applied, Entry, FatalError, Tx, View};
+use conflux_raft::{App, Applied, Entry, FatalError, Tx, View, backup::Content};
 use prost::Message;
 use tokio::sync::watch;
 
-use crate::{invariants, machine, store::rows};
+use crate::{backup, invariants, machine, store::rows};
 
 /// Placement's state machine. Its rows are in the node; in memory it holds only how far the changes have come.
 pub struct Placement {
@@ -50,6 +50,10 @@ impl App for Placement {
             Ok(counters) => drop(self.last_change.send_replace(counters.change_seq)),
             Err(error) => tracing::error!(%error, "the counters of a new snapshot cannot be read"),
         }
+    }
+
+    fn contents(&self, view: &View<'_>) -> Result<Vec<Content>, FatalError> {
+        backup::contents(view)
     }
 
     fn check(&self, tx: &Tx<'_>) -> Result<(), String> {

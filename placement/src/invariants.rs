@@ -33,7 +33,7 @@ fn must(holds: bool, invariant: &'static str) -> Held {
 
 fn holds(rows: &impl Read, key: &Key, there: bool) -> Result<Held, FatalError> {
     match key {
-        Key::Counters | Key::Role { .. } => Ok(Ok(())),
+        Key::Counters | Key::Role { .. } | Key::Hold | Key::Closed => Ok(Ok(())),
         Key::Group(name) | Key::RemovedGroup(name) => {
             let both = exists(rows, &Key::Group(name.clone()))? && exists(rows, &Key::RemovedGroup(name.clone()))?;
             Ok(must(!both, "a group that was removed is not there"))

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod app;
+pub mod backup;
 pub mod directory;
 pub mod invariants;
 pub mod loads;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
+    backup::Content,
     error::FatalError,
     view::{Tx, View},
 };
@@ -26,6 +27,12 @@ pub trait App: Send + Sync + 'static {
 
     /// The whole state was replaced by a snapshot: whoever follows changes must join anew.
     fn replaced(&self, view: &View<'_>);
+
+    /// What the state holds, tenant by tenant, for backups and for comparing two states. Reads everything: for checkpoints.
+    fn contents(&self, view: &View<'_>) -> Result<Vec<Content>, FatalError> {
+        let _ = view;
+        Ok(Vec::new())
+    }
 
     /// Checks what must hold of the rows that `tx` touched; called after each apply in debug builds and on a sample in
     /// release builds. The text says which invariant fails.

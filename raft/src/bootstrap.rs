@@ -7,6 +7,8 @@
 //! | nothing, another name | no log anywhere | waits for `Found` |
 //! | a founding, no log, lowest name | - | sends `Found` again; when ALL have accepted, initialises |
 //! | a founding or an id, no log | - | openraft runs and waits for the leader |
+//! | a restored state | all other founders are empty | begins a new group with it (ADR 4) |
+//! | a restored state | a founder has data, or was restored too | ends with an error |
 //! | a log | - | openraft goes on |
 //!
 //! A group is initialised only by the lowest name, only under a founding that every founder has on disk, and only while
@@ -18,6 +20,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use conflux_common::{settings::FounderSettings, tls::PeerId};
 use conflux_proto::{internal, log};
+use openraft::storage::RaftLogStorage;
 use rand::Rng;
 use sha2::{Digest, Sha256};
 use tonic::Status;
@@ -25,12 +28,14 @@ use tonic::Status;
 use crate::{
     app::App,
     codec,
-    error::FatalError,
+    error::{FatalError, OpenError},
     log_store::Identity,
     replica::{Life, Replica},
     types::{Membership, Node},
 };
 
+/// What a member says that has a restored state and has not begun with it.
+const RESTORED: &str = "restored";
 const WITHIN: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -65,20 +70,29 @@ fn hash_of(founders: &BTreeMap<u64, Node>) -> Bytes {
     Bytes::copy_from_slice(&hash.finalize())
 }
 
+/// Whether this member is in a group that was founded. From what is on disk too: openraft tells its membership only some
+/// moments after its start, and whoever asks in between must not take this member for one that may be founded anew.
+fn has_log<A: App>(replica: &Replica<A>, member: &Member<A>) -> bool {
+    replica.log.last().is_some()
+        || replica.state.last_applied().is_some()
+        || member.server().membership_config.nodes().next().is_some()
+}
+
 /// Answers a `Hello`.
 pub(crate) fn hello<A: App>(replica: &Replica<A>) -> internal::HelloResponse {
     let founders_hash = hash_of(&founders(&replica.settings.founders));
     let member = match replica.life() {
         Life::Member(member) => member,
         Life::Standby => {
-            return internal::HelloResponse { state: "empty".into(), founders_hash, ..Default::default() };
+            let state = if replica.is_restored() { RESTORED } else { "empty" };
+            return internal::HelloResponse { state: state.into(), founders_hash, ..Default::default() };
         }
         Life::Stopped => {
             return internal::HelloResponse { state: "stopped".into(), founders_hash, ..Default::default() };
         }
     };
     let server = member.server();
-    let has_log = server.membership_config.nodes().next().is_some();
+    let has_log = has_log(replica, &member);
     internal::HelloResponse {
         state: if has_log { "member" } else { "founded" }.into(),
         node_id: member.id(),
@@ -127,7 +141,7 @@ async fn accept<A: App>(replica: &Arc<Replica<A>>, request: &internal::FoundRequ
         Life::Member(member) if member.sender.founding == request.founding && member.id() == request.node_id => {
             return Ok(());
         }
-        Life::Member(member) if member.server().membership_config.nodes().next().is_some() => {
+        Life::Member(member) if has_log(replica, &member) => {
             return Err("I am a member of a running group".into());
         }
         // The founder lost its disk after a first attempt. Nothing of that attempt can have been committed: the
@@ -138,6 +152,7 @@ async fn accept<A: App>(replica: &Arc<Replica<A>>, request: &internal::FoundRequ
             member.raft.shutdown().await.map_err(|e| e.to_string())?;
             replica.log.reset().await.map_err(|e| e.to_string())?;
         }
+        Life::Standby if replica.is_restored() => return Err("I was restored from a backup".into()),
         Life::Standby => {}
     }
     take_identity(replica, request.node_id, &request.founding).await.map_err(|e| replica.fatal.report(e).to_string())
@@ -179,6 +194,25 @@ pub(crate) async fn run<A: App>(replica: Arc<Replica<A>>) {
     }
 }
 
+/// A state that was restored for another group must not be started as this one.
+pub(crate) fn check_origin<A: App>(replica: &Replica<A>) -> Result<(), OpenError> {
+    let Some(origin) = replica.dir.origin()? else { return Ok(()) };
+    let settings = &replica.settings;
+    if origin.cluster != settings.cluster.as_str() || origin.group != settings.group.as_str() {
+        return Err(OpenError::Refused(format!(
+            "{} was restored for group {} of {}, the settings are of group {} of {}: name the right directory",
+            settings.data_dir.display(),
+            origin.group,
+            origin.cluster,
+            settings.group,
+            settings.cluster
+        )));
+    }
+    tracing::info!(backup = origin.backup, "this member begins with a restored state");
+    replica.set_restored(true);
+    Ok(())
+}
+
 /// One process on its way into a group.
 struct Seeker<A: App> {
     replica: Arc<Replica<A>>,
@@ -198,6 +232,9 @@ impl<A: App> Seeker<A> {
             }
             self.waits_for("the leader's first message");
             return Ok(false);
+        }
+        if self.replica.is_restored() {
+            return self.begin_restored().await;
         }
         let heard = self.hellos().await;
         if let Some(running) = heard.values().find(|h| h.state == "member") {
@@ -259,6 +296,43 @@ impl<A: App> Seeker<A> {
             answer.ok().map(|answer| (node.member, answer))
         });
         futures::future::join_all(ask).await.into_iter().flatten().collect()
+    }
+
+    /// Begins a new group with a restored state, once every other founder says that it is empty: that the old group is
+    /// gone, and that no second member was restored, can be known in no other way.
+    async fn begin_restored(&mut self) -> Result<bool, FatalError> {
+        let (heard, hash) = (self.hellos().await, hash_of(&self.founders));
+        let mut silent = Vec::new();
+        for node in self.others().values() {
+            match heard.get(&node.member) {
+                Some(told) if told.state == "empty" && told.founders_hash == hash => {}
+                Some(told) if told.state == "empty" => {
+                    silent.push(format!("{} (with the same list of founders)", node.member))
+                }
+                Some(told) if told.state == "member" || told.state == "founded" || told.state == RESTORED => {
+                    return Err(FatalError(restored_twice(&node.member, told)));
+                }
+                _ => silent.push(node.member.clone()),
+            }
+        }
+        if !silent.is_empty() {
+            self.waits_for(format!(
+                "{} to say that there is no data: they must run, with empty directories",
+                silent.join(", ")
+            ));
+            return Ok(false);
+        }
+        let _alone = self.replica.changing.lock().await;
+        let others = self.others().into_values().map(|node| node.member).collect();
+        let (node_id, vote) = self.replica.state.refound(self.replica.own_node(), others).await?;
+        let vote_failed = |e| FatalError(format!("the vote of a restored member: {e}"));
+        self.replica.log.clone().save_vote(&vote).await.map_err(vote_failed)?;
+        let founding: [u8; 16] = rand::rng().random();
+        take_identity(&self.replica, node_id, &founding).await?;
+        self.replica.dir.remove_origin().map_err(|e| FatalError(format!("the origin of the state: {e}")))?;
+        self.replica.set_restored(false);
+        tracing::info!(group = %self.replica.settings.group, node_id, "began a new group with the restored state");
+        Ok(false)
     }
 
     /// Sends `Found` to all; initialises once all have accepted.
@@ -335,6 +409,19 @@ impl<A: App> Seeker<A> {
             node_id: 0,
         };
         self.replica.links.call(target, JOIN_WITHIN, async |client| client.join(request).await).await
+    }
+}
+
+fn restored_twice(member: &str, told: &internal::HelloResponse) -> String {
+    match told.state.as_str() {
+        RESTORED => format!(
+            "{member} was restored from a backup too: restore ONE member of a group, the others start empty and get the \
+             state from it"
+        ),
+        _ => format!(
+            "{member} has data of a group of this name: a restored group must be the only one. Stop its members and \
+             remove their data directories, or remove this member's and let that group admit it"
+        ),
     }
 }
 

@@ -8,6 +8,7 @@
 //! | `POST /_cluster/leader/transfer` `{"to"?}` | 200 once another member leads; leader only |
 //! | `POST /_cluster/nodes` `{"member"}` | 202: it is let in as a learner when it asks; leader only |
 //! | `DELETE /_cluster/nodes/{member}` | 204; leader only |
+//! | `GET /_cluster/backup` `?follower=true` | the state as a stream (`backup/frames.rs`); any member |
 
 use axum::{
     Json, Router,
@@ -35,6 +36,8 @@ const MAX_BODY: usize = 4096;
 /// ([`CallContext::of`]): the port must put the [`PeerId`] into each request's extensions, as
 /// [`conflux_common::serve`] does.
 pub fn cluster_routes<A: App>(node: RaftNode<A>) -> Router {
+    let backups =
+        Router::new().route("/_cluster/backup", get(backup::<A>)).with_state((node.clone(), crate::backup::slots()));
     Router::new()
         .route("/_cluster/status", get(status::<A>))
         .route("/_cluster/nodes", get(nodes::<A>).post(admit::<A>))
@@ -42,6 +45,7 @@ pub fn cluster_routes<A: App>(node: RaftNode<A>) -> Router {
         .route("/_cluster/leader", get(leader::<A>))
         .route("/_cluster/leader/transfer", post(transfer::<A>))
         .with_state(node)
+        .merge(backups)
 }
 
 /// An error on its way out, with the request id that the answer shows.
@@ -69,6 +73,19 @@ async fn body<T: DeserializeOwned>(request: Request) -> Result<T, ApiError> {
         .map_err(|_| ApiError::too_large(format!("the body may have at most {MAX_BODY} bytes")))?;
     let bytes = if bytes.is_empty() { b"{}".as_slice() } else { &bytes };
     serde_json::from_slice(bytes).map_err(|e| ApiError::invalid("body", e.to_string()))
+}
+
+async fn backup<A: App>(
+    State(state): State<(RaftNode<A>, std::sync::Arc<tokio::sync::Semaphore>)>,
+    request: Request,
+) -> Result<Response, Refused> {
+    let context = operator(&request)?;
+    let asked = axum::extract::Query::try_from_uri(request.uri());
+    let done = async {
+        let axum::extract::Query(asked) = asked.map_err(|e| ApiError::invalid("query", e.body_text()))?;
+        crate::backup::serve(state, asked).await
+    };
+    done.await.map_err(|e| Refused(e, context.request_id))
 }
 
 async fn status<A: App>(State(node): State<RaftNode<A>>, request: Request) -> Result<Response, Refused> {

@@ -8,6 +8,7 @@
 //! state/<n>/        RocksDB: the state; installing a snapshot makes the next generation
 //! snapshots/<name>/ the newest snapshot: a RocksDB checkpoint, its files linked and not copied
 //! snapshots/in-*    being received or built; removed at the next start
+//! restored          where the state is from, until its member has begun with it (backup/restore.rs)
 //! reserve           room that is given back when the disk is nearly full
 //! ```
 
@@ -17,7 +18,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::error::OpenError;
+use crate::{
+    backup::{Origin, RESTORING},
+    error::OpenError,
+};
 
 /// The version of the directory that this binary reads and writes.
 const FORMAT: u32 = 1;
@@ -59,6 +63,23 @@ impl Free {
 }
 
 impl DataDir {
+    /// Without looking at it.
+    pub(crate) fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// Refuses what is no complete data directory. Changes nothing.
+    pub(crate) fn require(root: &Path) -> Result<(), OpenError> {
+        let dir = Self::at(root);
+        let text = fs::read_to_string(dir.format()).map_err(|e| io_error("reading", &dir.format(), e))?;
+        check_format(root, &text)?;
+        let missing = [dir.log().join("CURRENT"), dir.floor(), dir.current_pointer()].into_iter().find(|p| !p.exists());
+        match missing {
+            Some(missing) => Err(OpenError::Refused(format!("{} is missing", missing.display()))),
+            None => Ok(()),
+        }
+    }
+
     /// Looks at the directory, making it if it is not there. Refuses a newer format, and one of which a part is missing.
     pub(crate) fn open(root: &Path) -> Result<(Self, Found), OpenError> {
         let dir = Self { root: root.to_owned() };
@@ -149,8 +170,37 @@ impl DataDir {
         self.root.join("snapshots")
     }
 
-    fn format(&self) -> PathBuf {
+    pub(crate) fn format(&self) -> PathBuf {
         self.root.join("format")
+    }
+
+    /// Where a restored state is from, until its member has begun with it.
+    pub(crate) fn origin_file(&self) -> PathBuf {
+        self.root.join("restored")
+    }
+
+    /// Where the state is from, if it was restored and nothing has happened since.
+    pub(crate) fn origin(&self) -> Result<Option<Origin>, OpenError> {
+        let path = self.origin_file();
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(io_error("reading", &path, e)),
+        };
+        let damaged = |e| OpenError::Refused(format!("{} is damaged: {e}; restore again", path.display()));
+        serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+    }
+
+    pub(crate) fn write_origin(&self, origin: &Origin) -> io::Result<()> {
+        write_atomically(&self.origin_file(), &serde_json::to_vec_pretty(origin)?)
+    }
+
+    pub(crate) fn remove_origin(&self) -> io::Result<()> {
+        match fs::remove_file(self.origin_file()) {
+            Ok(()) => sync_dir(&self.root),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
     }
 
     fn reserve(&self) -> PathBuf {
@@ -195,6 +245,12 @@ fn creating() -> &'static str {
 
 fn check_format(root: &Path, text: &str) -> Result<(), OpenError> {
     let version = text.trim().strip_prefix("conflux raft ").and_then(|n| n.parse::<u32>().ok());
+    if text.trim() == RESTORING {
+        return Err(OpenError::Refused(format!(
+            "{} is a part of a restore that did not end: remove it and restore again",
+            root.display()
+        )));
+    }
     match version {
         Some(FORMAT) => Ok(()),
         Some(newer) if newer > FORMAT => Err(OpenError::Refused(format!(

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod app;
+pub mod backup;
 pub(crate) mod bootstrap;
 pub(crate) mod clock;
 pub mod cluster_routes;

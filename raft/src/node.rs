@@ -73,7 +73,11 @@ impl<A: App> RaftNode<A> {
         let replica = Arc::new(Replica::new(app, settings, role, links, storage));
         if let Some(identity) = replica.log.identity()? {
             check_identity(&replica.settings, &identity)?;
+            // A process that fell right after it had taken this identity left it.
+            replica.dir.remove_origin().map_err(|e| FatalError(format!("the origin of the state: {e}")))?;
             replica.start(&identity).await?;
+        } else {
+            bootstrap::check_origin(&replica)?;
         }
         let mut tasks = JoinSet::new();
         tasks.spawn(serve_port(replica.clone(), tls, listener));
@@ -189,6 +193,11 @@ impl<A: App> RaftNode<A> {
     /// Resolves when storage or the state machine failed: the process must exit with an error.
     pub async fn failed(&self) -> FatalError {
         self.replica.fatal.failed().await
+    }
+
+    /// For the parts of this crate that serve the node's calls.
+    pub(crate) fn replica(&self) -> &Arc<Replica<A>> {
+        &self.replica
     }
 
     #[cfg(test)]

@@ -124,6 +124,7 @@ fn tell<A: App>(replica: &Replica<A>, member: &Member<A>) {
         started_ms: replica.started_ms,
         disk: *replica.disk.lock(),
         membership_index: index(all.committed_membership_config.log_id()),
+        restored_ms: replica.state.restored_ms(),
         members: members.collect(),
     };
     replica.series.record(&status);

@@ -112,6 +112,8 @@ pub(crate) struct Replica<A: App> {
     /// One snapshot is received at a time; a newer one ends the older.
     pub(crate) receiving: Mutex<CancellationToken>,
     pub(crate) series: Series,
+    /// It has a restored state and has not begun with it.
+    restored: AtomicBool,
     /// See `disk::Free::is_low`.
     pub(crate) disk_low: AtomicBool,
     /// As `compaction.rs` saw it last.
@@ -149,6 +151,7 @@ impl<A: App> Replica<A> {
             changing: tokio::sync::Mutex::default(),
             receiving: Mutex::default(),
             series,
+            restored: AtomicBool::new(false),
             disk_low: AtomicBool::new(false),
             disk: Mutex::default(),
             stop: CancellationToken::new(),
@@ -269,6 +272,15 @@ impl<A: App> Replica<A> {
 
     pub(crate) fn now(&self) -> Now {
         now_since(self.started)
+    }
+
+    /// See `bootstrap.rs`.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.restored.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_restored(&self, restored: bool) {
+        self.restored.store(restored, Ordering::Release);
     }
 
     /// The last applied index.

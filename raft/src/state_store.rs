@@ -11,6 +11,7 @@
 //! | `generation.rs` | one database and reading it |
 //! | `apply.rs` | commands to rows, one batch at a time |
 //! | `machine.rs` | openraft's interface |
+//! | `refound.rs` | a restored state becomes that of a new group |
 //! | `install.rs` | a snapshot becomes the next generation |
 
 mod apply;
@@ -18,6 +19,7 @@ mod generation;
 mod install;
 mod machine;
 pub(crate) mod meta;
+mod refound;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -32,6 +34,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+pub(crate) use self::generation::LiveRows;
 pub use self::machine::StateMachine;
 pub use self::meta::Admission;
 use self::{generation::Generation, meta::StateMeta};
@@ -43,7 +46,7 @@ use crate::{
     fatal::Fatal,
     log_store::Durable,
     snapshot::{self, SnapshotHandle, SnapshotWriter},
-    types::LogId,
+    types::{Entry, LogId},
     view::View,
 };
 
@@ -182,6 +185,23 @@ impl<A: App> StateHandle<A> {
         self.shared.synced.load(Ordering::Acquire).checked_sub(1)
     }
 
+    /// A checkpoint of this moment that nothing else knows of: its files go with the last handle.
+    pub(crate) async fn checkpoint(&self) -> Result<SnapshotHandle, FatalError> {
+        let shared = self.shared.clone();
+        let made = tokio::task::spawn_blocking(move || shared.checkpoint()).await;
+        made.unwrap_or_else(|e| Err(FatalError(format!("taking a checkpoint panicked: {e}"))))
+    }
+
+    /// Applies entries without openraft, for a directory whose member does not run. Blocking.
+    pub(crate) fn apply_offline(&self, entries: &[Entry]) -> Result<(), FatalError> {
+        self.shared.apply(entries).map(drop)
+    }
+
+    /// When this state was restored, in milliseconds since the Unix epoch; 0: never.
+    pub(crate) fn restored_ms(&self) -> u64 {
+        self.shared.meta().restored_ms
+    }
+
     /// Begins to take a snapshot that another member sends.
     pub async fn receive_snapshot(&self) -> io::Result<SnapshotWriter> {
         SnapshotWriter::begin(self.shared.dir.snapshots()).await
@@ -226,7 +246,8 @@ fn check_level<A: App>(meta: &StateMeta) -> Result<(), String> {
     ))
 }
 
-fn point_to(dir: &DataDir, number: u64) -> io::Result<()> {
+/// Names the generation in use.
+pub(crate) fn point_to(dir: &DataDir, number: u64) -> io::Result<()> {
     write_atomically(&dir.current_pointer(), format!("{number}\n").as_bytes())
 }
 

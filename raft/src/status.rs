@@ -47,6 +47,8 @@ pub struct GroupStatus {
     pub disk: DiskStatus,
     /// The log index of the committed membership.
     pub membership_index: u64,
+    /// When the state was restored from a backup, in milliseconds since the Unix epoch; 0: never.
+    pub restored_ms: u64,
     /// All voters and learners.
     pub members: Vec<MemberStatus>,
 }
@@ -71,6 +73,7 @@ impl GroupStatus {
             started_ms: 0,
             disk: DiskStatus::default(),
             membership_index: 0,
+            restored_ms: 0,
             members: Vec::new(),
         }
     }

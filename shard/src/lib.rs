@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 pub mod archive;
+pub mod backup;
 pub mod diff;
 pub mod feed;
 pub mod format;

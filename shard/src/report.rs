@@ -5,13 +5,10 @@ use std::time::Duration;
 use conflux_common::ids::GroupName;
 use conflux_proto::internal::{GroupMember, GroupRecord};
 use conflux_raft::GroupStatus;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::ownership::Placement;
+use crate::{ownership::Placement, query, shard::Node};
 
 /// Also without a change.
 const EVERY: Duration = Duration::from_secs(5);
@@ -36,22 +33,38 @@ fn record(group: &GroupName, weight: u32, status: &GroupStatus) -> Option<GroupR
         leader: status.node_id,
         term: status.term,
         founding: status.founding.clone(),
+        restored_ms: status.restored_ms,
+        ..Default::default()
     })
 }
 
+/// Who reports.
+pub struct Own {
+    pub group: GroupName,
+    pub weight: u32,
+    pub node: Node,
+}
+
+/// The report tells the highest tenant id too, so that a placement that was restored never gives it out again.
+fn with_highest(record: &GroupRecord, node: &Node) -> GroupRecord {
+    let highest = node.read(|view| query::highest_tenant(view));
+    let highest_tenant_id = match highest {
+        Ok(Ok(highest)) => highest,
+        // Whatever is wrong with the state is told by whoever serves it.
+        Ok(Err(_)) | Err(_) => 0,
+    };
+    GroupRecord { highest_tenant_id, ..record.clone() }
+}
+
 /// Runs until the process stops.
-pub async fn run(
-    group: GroupName,
-    weight: u32,
-    placement: Placement,
-    mut status: watch::Receiver<GroupStatus>,
-    stopping: CancellationToken,
-) {
+pub async fn run(own: Own, placement: Placement, stopping: CancellationToken) {
+    let Own { group, weight, node } = own;
+    let mut status = node.status();
     loop {
         let now = record(&group, weight, &status.borrow_and_update());
         let wait = match &now {
             None => EVERY,
-            Some(record) => match placement.report(record.clone(), Instant::now() + WITHIN).await {
+            Some(record) => match placement.report(with_highest(record, &node), Instant::now() + WITHIN).await {
                 Ok(()) => EVERY,
                 Err(error) => {
                     tracing::warn!(%error, "placement does not take the membership report; trying again");
@@ -94,6 +107,7 @@ mod tests {
             started_ms: 1,
             disk: Default::default(),
             membership_index: 4,
+            restored_ms: 0,
             members: vec![MemberStatus {
                 node_id: 2,
                 member: "a-2".into(),

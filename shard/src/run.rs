@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     machine::Machine,
-    ownership::{InvalidAddress, Ownership, Placement},
+    ownership::{self, InvalidAddress, Ownership, Placement},
     report,
     retention::{
         archive::{Archive, ObjectArchive},
@@ -91,12 +91,14 @@ pub async fn run(settings: ShardSettings, shutdown: impl Future<Output = ()> + S
     let limits = ServeLimits { max_connections: MAX_CONNECTIONS, ..Default::default() };
     let router = service::router(shard.clone());
     let serving = tokio::spawn(serve(port, tls, admission, limits, router, stopping.clone().cancelled_owned()));
-    let reports = report::run(member.group.clone(), settings.weight, placement, node.status(), stopping.clone());
-    let tasks: [JoinHandle<()>; 6] = [
+    let own = report::Own { group: member.group.clone(), weight: settings.weight, node: node.clone() };
+    let reports = report::run(own, placement, stopping.clone());
+    let tasks: [JoinHandle<()>; 7] = [
         tokio::spawn(reports),
         tokio::spawn(usage::run(shard.clone())),
         tokio::spawn(pruning::run(shard.clone(), archive)),
         tokio::spawn(transfer::run(shard.clone(), means)),
+        tokio::spawn(ownership::restored::run(shard.clone())),
         tokio::spawn(upkeep::run(shard.clone())),
         tokio::spawn(watch_readiness(node.clone(), ready.clone(), stopping.clone())),
     ];

@@ -19,6 +19,7 @@ pub mod publish;
 pub mod rebalance;
 mod references;
 pub mod release;
+pub mod restored;
 pub mod role;
 pub mod scope;
 pub mod tenant;
@@ -47,7 +48,7 @@ impl Session {
     }
 
     /// As an operator.
-    fn operator(&self) -> anyhow::Result<Client> {
+    pub fn operator(&self) -> anyhow::Result<Client> {
         Client::operator(&self.connection.resolve()?)
     }
 }
@@ -77,7 +78,7 @@ fn instant(value: &Value, key: &str) -> String {
 }
 
 /// The items of a list answer: under this key, or the answer itself.
-fn items<'a>(answer: &'a Value, key: &str) -> &'a [Value] {
+pub fn items<'a>(answer: &'a Value, key: &str) -> &'a [Value] {
     answer[key].as_array().or_else(|| answer.as_array()).map_or(&[], Vec::as_slice)
 }
 

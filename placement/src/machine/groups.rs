@@ -14,7 +14,7 @@ use conflux_proto::{
 use conflux_raft::{FatalError, Read, Tx};
 use prost::Message;
 
-use super::{Effect, Stop, invalid, refuse};
+use super::{Effect, Stop, invalid, refuse, restored};
 use crate::store::{
     Family, Key,
     rows::{list, list_keys, load, remove, save},
@@ -33,10 +33,11 @@ pub const REMOVAL_LEVEL: u32 = 2;
 /// The name of placement's own group.
 const PLACEMENT: &str = "placement";
 
-/// Whether a report tells more than what is known: of a later membership, or term, or another leader in the same.
+/// Whether a report tells more than what is known: of a later life, membership, or term, or another leader in the same.
 pub fn tells_more(known: Option<&GroupRecord>, report: &GroupRecord) -> bool {
     let Some(known) = known else { return true };
-    let (old, new) = ((known.log_index, known.term), (report.log_index, report.term));
+    let life = |g: &GroupRecord| (g.restored_ms, g.log_index, g.term);
+    let (old, new) = (life(known), life(report));
     new > old
         || (new == old
             && (known.leader != report.leader || known.members != report.members || known.founding != report.founding))
@@ -68,6 +69,7 @@ pub(super) fn report(tx: &mut Tx<'_>, report: GroupRecord) -> Result<Effect, Sto
         }
         remove(tx, &Key::RemovedGroup(report.name.clone()));
     }
+    restored::take_report(tx, &report)?;
     let known = by_name(tx, &report.name)?;
     if !tells_more(known.as_ref(), &report) {
         return Ok(Effect::new(Answer::Done(false), []));

@@ -8,7 +8,9 @@ pub mod answers;
 pub mod credentials;
 pub mod groups;
 pub mod history;
+pub mod holds;
 pub mod moves;
+pub mod restored;
 pub mod tenants;
 
 use conflux_common::error::{ApiError, Code};
@@ -110,10 +112,13 @@ fn run(tx: &mut Tx<'_>, now_ms: u64, command: PlacementCommand) -> Result<Effect
         Some(Op::SetShardWeight(set)) => groups::set_weight(tx, &set),
         Some(Op::RemoveShard(name)) => groups::remove_shard(tx, &name),
         Some(Op::CreateTenant(create)) => tenants::create(tx, now_ms, create),
-        Some(Op::DeleteTenant(delete)) => tenants::delete(tx, &delete.name),
+        Some(Op::DeleteTenant(delete)) => tenants::delete(tx, now_ms, &delete.name),
         Some(Op::AdvanceTenant(advance)) => tenants::advance(tx, now_ms, &advance),
         Some(Op::SetQuotas(set)) => tenants::set_quotas(tx, &set),
         Some(Op::ConfirmSettings(confirm)) => tenants::confirm_settings(tx, &confirm),
+        Some(Op::PutHold(put)) => holds::put(tx, now_ms, put, command.principal),
+        Some(Op::ReleaseHold(id)) => holds::release(tx, &id),
+        Some(Op::AdoptTenant(adopt)) => restored::adopt(tx, now_ms, adopt),
         Some(Op::PutKey(key)) => credentials::put_key(tx, now_ms, key),
         Some(Op::RevokeKey(id)) => credentials::revoke_key(tx, &id),
         Some(Op::PutRole(role)) => credentials::put_role(tx, role),

@@ -11,7 +11,7 @@ use conflux_proto::{
 use conflux_raft::{FatalError, Read, Tx};
 
 use super::{
-    Effect, Stop, groups, invalid, refuse,
+    Effect, Stop, groups, holds, invalid, refuse,
     tenants::{self, awaits_settings, last_epoch},
 };
 use crate::store::{
@@ -79,6 +79,7 @@ pub(super) fn start(tx: &mut Tx<'_>, now_ms: u64, principal: String, start: &Sta
         let why = format!("move {} of this tenant to {} is {}: wait for its end", m.id, m.to, phase_name(m.phase()));
         return Err(refuse(Code::FailedPrecondition, why));
     }
+    holds::require_free(tx, now_ms)?;
     let state = match tenant.state() {
         TenantState::Stable => None,
         TenantState::Creating => Some("is still being created: try again in a moment"),

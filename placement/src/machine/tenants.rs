@@ -9,7 +9,7 @@ use conflux_proto::{
 };
 use conflux_raft::{FatalError, Read, Tx};
 
-use super::{Effect, Stop, credentials, groups, invalid, refuse};
+use super::{Effect, Stop, credentials, groups, holds, invalid, refuse};
 use crate::{
     directory::keys::check_description,
     scheduler::{self, Candidate},
@@ -63,6 +63,7 @@ pub(super) fn create(tx: &mut Tx<'_>, now_ms: u64, create: CreateTenant) -> Resu
         let rule = if other == name.as_str() { "" } else { ": names may not differ by case alone" };
         return Err(refuse(Code::AlreadyExists, format!("tenant {other:?} exists already{rule}")));
     }
+    holds::require_free(tx, now_ms)?;
     let shard = place(tx, &name, &create.shard)?;
     let mut counters = counters(tx)?;
     let id = counters.next_tenant_id.max(1);
@@ -106,7 +107,7 @@ fn place(rows: &impl Read, name: &TenantName, asked: &str) -> Result<String, Sto
 }
 
 /// Stops the tenant and revokes its keys at once: they are bound to its name, which will be free again.
-pub(super) fn delete(tx: &mut Tx<'_>, name: &str) -> Result<Effect, Stop> {
+pub(super) fn delete(tx: &mut Tx<'_>, now_ms: u64, name: &str) -> Result<Effect, Stop> {
     let Some(tenant) = by_name(tx, name)? else { return Err(refuse(Code::NotFound, "there is no such tenant")) };
     if tenant.state() == TenantState::Deleting {
         return Ok(Effect::new(Answer::Tenant(tenant), []));
@@ -115,6 +116,7 @@ pub(super) fn delete(tx: &mut Tx<'_>, name: &str) -> Result<Effect, Stop> {
         let why = format!("move {} of this tenant to {} is under way: cancel it or wait for its end", m.id, m.to);
         return Err(refuse(Code::FailedPrecondition, why));
     }
+    holds::require_free(tx, now_ms)?;
     let epoch = last_epoch(&tenant) + 1;
     let tenant = TenantRecord { epoch, last_epoch: epoch, state: TenantState::Deleting.into(), ..tenant };
     save(tx, &Key::Tenant(tenant.id), &tenant);

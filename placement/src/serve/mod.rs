@@ -3,6 +3,7 @@
 mod call;
 mod changes;
 mod follow;
+mod holds;
 mod keys;
 mod moves;
 mod page;
@@ -56,6 +57,8 @@ fn table() -> OpenApiRouter<Service> {
         .routes(routes!(moves::show))
         .routes(routes!(moves::cancel))
         .routes(routes!(rebalance::show))
+        .routes(routes!(holds::show, holds::begin))
+        .routes(routes!(holds::renew, holds::release))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::revoke))
         .routes(routes!(roles::list, roles::create))

@@ -9,19 +9,20 @@ use conflux_common::{
 };
 use conflux_proto::{
     internal::{
-        ChangesRequest, ChangesResponse, GroupRecord, LookupTenantRequest, LookupTenantResponse, ReportGroupRequest,
-        ReportGroupResponse, lookup_tenant_request::By, placement_service_server::PlacementService,
+        AdoptTenantRequest, AdoptTenantResponse, ChangesRequest, ChangesResponse, GroupRecord, LookupTenantRequest,
+        LookupTenantResponse, ReportGroupRequest, ReportGroupResponse, lookup_tenant_request::By,
+        placement_service_server::PlacementService,
     },
-    log::{PlacementCommand, placement_command::Op},
+    log::{AdoptTenant, PlacementCommand, placement_answer::Result as Answer, placement_command::Op},
     status::to_status,
 };
 use futures::Stream;
 use tokio::{sync::Semaphore, time::Instant};
 use tonic::{Request, Response, Status};
 
-use super::changes;
+use super::{call::unexpected, changes};
 use crate::{
-    machine::{groups, tenants},
+    machine::{groups, holds, restored, tenants},
     service::Service,
 };
 
@@ -68,15 +69,46 @@ impl Rpc {
         self.service.node.check_leader()?;
         if self.service.level() < groups::REMOVAL_LEVEL {
             report.founding.clear();
+            (report.restored_ms, report.highest_tenant_id) = (0, 0);
+            // A restored placement counts on the highest id: it opens once its members are of one mind.
+            if self.service.read(|view| holds::closed(view))?.is_some() {
+                return Ok(());
+            }
         }
         // Reports come every few seconds; only news becomes a log entry.
         let known = self.service.read(|view| groups::by_name(view, &report.name))?;
-        if !groups::tells_more(known.as_ref(), &report) {
+        let awaited = self.service.read(|view| restored::awaits(view, &report))?;
+        if !awaited && !groups::tells_more(known.as_ref(), &report) {
             return Ok(());
         }
         let principal = peer.map(|p| p.to_string()).unwrap_or_default();
         let command = PlacementCommand { principal, op: Some(Op::ReportGroup(report)), ..Default::default() };
         self.service.propose(&command, Instant::now() + WITHIN).await.map(|_| ())
+    }
+}
+
+impl Rpc {
+    /// Of the asking shard's own tenants only.
+    async fn adopt(&self, peer: Option<PeerId>, asked: AdoptTenantRequest) -> Result<AdoptTenantResponse, ApiError> {
+        let tenant = asked.tenant.ok_or_else(|| ApiError::invalid("tenant", "missing"))?;
+        let peer = peer.filter(|p| p.role == Role::Shard);
+        let own = peer.as_ref().and_then(|p| p.group.as_ref());
+        if own.is_none_or(|group| group.as_str() != tenant.shard) {
+            return Err(ApiError::new(Code::PermissionDenied, "a shard adopts for itself only"));
+        }
+        let op = Op::AdoptTenant(AdoptTenant {
+            id: tenant.id,
+            name: tenant.name,
+            shard: tenant.shard,
+            epoch: tenant.epoch,
+            incarnation: tenant.incarnation,
+        });
+        let principal = peer.map(|p| p.to_string()).unwrap_or_default();
+        let command = PlacementCommand { principal, op: Some(op), ..Default::default() };
+        match self.service.propose(&command, Instant::now() + WITHIN).await? {
+            Answer::Tenant(tenant) => Ok(AdoptTenantResponse { tenant: Some(tenant) }),
+            _ => Err(unexpected()),
+        }
     }
 }
 
@@ -120,6 +152,15 @@ impl PlacementService for Rpc {
         admit(&request, &[Role::Gateway, Role::Shard, Role::Placement]).map_err(|e| to_status(&e, &id))?;
         let answer = self.look_up(request.into_inner()).await;
         answer.map(Response::new).map_err(|e| to_status(&e, &id))
+    }
+
+    async fn adopt_tenant(
+        &self,
+        request: Request<AdoptTenantRequest>,
+    ) -> Result<Response<AdoptTenantResponse>, Status> {
+        let id = request_id(&request);
+        let peer = request.extensions().get::<PeerId>().cloned();
+        self.adopt(peer, request.into_inner()).await.map(Response::new).map_err(|e| to_status(&e, &id))
     }
 
     async fn report_group(

@@ -39,11 +39,15 @@ pub enum Family {
     AnswerExpiry = 0x51,
     /// `sequence` -> `store.ChangeFrame`
     Change = 0x60,
+    /// `` -> `store.Hold`: tenants stay as they are while a backup is taken
+    Hold = 0x78,
+    /// `` -> `store.Closed`: restored, and waiting for the shards' reports
+    Closed = 0x79,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Family; 15] = [
+    pub const ALL: [Family; 17] = [
         Family::Counters,
         Family::Tenant,
         Family::TenantName,
@@ -59,6 +63,8 @@ impl Family {
         Family::Answer,
         Family::AnswerExpiry,
         Family::Change,
+        Family::Hold,
+        Family::Closed,
     ];
 
     /// The bounds of all its rows: from, to (exclusive).
@@ -86,6 +92,8 @@ pub enum Key {
     Answer { principal: String, key: String },
     AnswerExpiry { expires_ms: u64, principal: String, key: String },
     Change(u64),
+    Hold,
+    Closed,
 }
 
 impl Key {
@@ -107,6 +115,8 @@ impl Key {
             Key::Answer { .. } => Family::Answer,
             Key::AnswerExpiry { .. } => Family::AnswerExpiry,
             Key::Change(_) => Family::Change,
+            Key::Hold => Family::Hold,
+            Key::Closed => Family::Closed,
         }
     }
 
@@ -114,7 +124,7 @@ impl Key {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![self.family() as u8];
         match self {
-            Key::Counters => {}
+            Key::Counters | Key::Hold | Key::Closed => {}
             Key::Tenant(n)
             | Key::Tombstone(n)
             | Key::Pending(n)
@@ -164,6 +174,8 @@ impl Key {
                 Key::AnswerExpiry { expires_ms: number(rest)?, principal: text(rest)?, key: text(rest)? }
             }
             Family::Change => Key::Change(number(rest)?),
+            Family::Hold => Key::Hold,
+            Family::Closed => Key::Closed,
         };
         rest.is_empty().then_some(key)
     }
@@ -245,6 +257,8 @@ mod tests {
                 key
             }),
             any::<u64>().prop_map(Key::Change),
+            Just(Key::Hold),
+            Just(Key::Closed),
         ]
     }
 
@@ -254,7 +268,7 @@ mod tests {
         let ordinals = Family::ALL.map(|f| f as u8);
         assert_eq!(
             ordinals,
-            [0x01, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x20, 0x21, 0x30, 0x31, 0x40, 0x50, 0x51, 0x60]
+            [0x01, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x20, 0x21, 0x30, 0x31, 0x40, 0x50, 0x51, 0x60, 0x78, 0x79]
         );
     }
 

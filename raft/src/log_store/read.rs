@@ -24,7 +24,7 @@ use crate::{
 
 impl LogStore {
     /// The entries of `start..end` that the log has, up to `max_bytes` but at least one. One iterator: one moment.
-    fn read(&self, start: u64, end: u64, max_bytes: usize) -> Result<Vec<Entry>, FatalError> {
+    pub(crate) fn read(&self, start: u64, end: u64, max_bytes: usize) -> Result<Vec<Entry>, FatalError> {
         let start = start.max(self.purged().map_or(0, |id| id.index() + 1));
         let mut entries: Vec<Entry> = Vec::new();
         let mut bytes = 0;

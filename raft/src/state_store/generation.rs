@@ -82,14 +82,14 @@ impl Drop for Generation {
     }
 }
 
-/// Rows as they are now; for apply, which is the only writer.
-pub(super) struct LiveRows<'a> {
+/// Rows as they are now; for apply, which is the only writer, and for checkpoints, which nobody writes.
+pub(crate) struct LiveRows<'a> {
     db: &'a DB,
     rows: &'a ColumnFamily,
 }
 
 impl<'a> LiveRows<'a> {
-    pub(super) fn new(db: &'a DB) -> Result<Self, FatalError> {
+    pub(crate) fn new(db: &'a DB) -> Result<Self, FatalError> {
         Ok(Self { db, rows: cf(db, state_cf::ROWS)? })
     }
 }

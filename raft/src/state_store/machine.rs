@@ -145,16 +145,22 @@ impl<A: App> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<A> {
 impl<A: App> Shared<A> {
     /// A checkpoint: flushes what is in memory, then links files. What it holds is read from inside it.
     fn take_snapshot(&self) -> Result<SnapshotHandle, FatalError> {
+        let (handle, snapshots) = (self.checkpoint()?, self.dir.snapshots());
+        let path = handle.path();
+        sync_files(&path).and_then(|()| handle.keep(&snapshots)).map_err(|e| failed("a snapshot", &e))?;
+        self.keep_newest(handle.clone());
+        Ok(handle)
+    }
+
+    /// The same without keeping it: it goes with its last handle.
+    pub(super) fn checkpoint(&self) -> Result<SnapshotHandle, FatalError> {
         let generation = self.current.read().generation.clone();
         // The entries that a snapshot covers may be purged, so the state must have them on disk.
         self.sync()?;
-        let snapshots = self.dir.snapshots();
-        let path = snapshot::incoming(&snapshots);
+        let path = snapshot::incoming(&self.dir.snapshots());
         Checkpoint::new(generation.db())?.create_checkpoint(&path)?;
-        let handle = SnapshotHandle::open(path.clone())?;
+        let handle = SnapshotHandle::open(path)?;
         handle.discard();
-        sync_files(&path).and_then(|()| handle.keep(&snapshots)).map_err(|e| failed("a snapshot", &e))?;
-        self.keep_newest(handle.clone());
         Ok(handle)
     }
 

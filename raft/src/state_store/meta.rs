@@ -7,6 +7,7 @@
 //! | `level` | u32, big endian |
 //! | `stamp` | u64, big endian: group time of the last command in milliseconds |
 //! | `base` | u64, big endian: the index of the snapshot from which this generation was made |
+//! | `restored` | u64, big endian: when the state was restored from a backup, in milliseconds since the Unix epoch |
 //! | `admitted/<member>` | node id and log index, u64 big endian each, then `log.Node` |
 
 use conflux_proto::log;
@@ -14,6 +15,7 @@ use prost::Message;
 use rocksdb::{ColumnFamily, DB, WriteBatch};
 
 use crate::{
+    backup::Position,
     codec,
     database::{cf, state_cf},
     error::FatalError,
@@ -25,6 +27,7 @@ const MEMBERSHIP: &[u8] = b"membership";
 const LEVEL: &[u8] = b"level";
 const STAMP: &[u8] = b"stamp";
 const BASE: &[u8] = b"base";
+const RESTORED: &[u8] = b"restored";
 
 /// The first node id that is given by admission: those below belong to founders.
 const FIRST_ADMITTED: u64 = 1000;
@@ -37,6 +40,8 @@ pub(crate) struct StateMeta {
     pub(crate) level: u32,
     pub(crate) stamp_ms: u64,
     pub(crate) base: Option<u64>,
+    /// 0: never.
+    pub(crate) restored_ms: u64,
 }
 
 /// A member that was admitted.
@@ -68,10 +73,11 @@ impl StateMeta {
             None => 1,
         };
         let number = |key: &[u8]| number(db, meta, key);
-        Ok(Self { last, membership, level, stamp_ms: number(STAMP)?.unwrap_or(0), base: number(BASE)? })
+        let (stamp_ms, restored_ms) = (number(STAMP)?.unwrap_or(0), number(RESTORED)?.unwrap_or(0));
+        Ok(Self { last, membership, level, stamp_ms, base: number(BASE)?, restored_ms })
     }
 
-    /// Adds all of it to a batch, but for the base.
+    /// Adds all of it to a batch, but for the base and the time of the restore.
     pub(super) fn store(&self, db: &DB, batch: &mut WriteBatch) -> Result<(), FatalError> {
         let meta = cf(db, state_cf::META)?;
         if let Some(last) = &self.last {
@@ -85,6 +91,24 @@ impl StateMeta {
 
     pub(super) fn store_base(db: &DB, index: u64) -> Result<(), FatalError> {
         Ok(db.put_cf(cf(db, state_cf::META)?, BASE, index.to_be_bytes())?)
+    }
+
+    /// Marks a state that was restored: what is in it needs no log below.
+    pub(crate) fn store_restored(&self, db: &DB, batch: &mut WriteBatch, restored_ms: u64) -> Result<(), FatalError> {
+        let meta = cf(db, state_cf::META)?;
+        batch.put_cf(meta, BASE, self.applied_index().to_be_bytes());
+        batch.put_cf(meta, RESTORED, restored_ms.to_be_bytes());
+        Ok(())
+    }
+
+    /// For backups.
+    pub(crate) fn position(&self) -> Position {
+        let (term, leader) = self.last.as_ref().map_or((0, 0), |id| {
+            let leader = id.committed_leader_id();
+            (leader.term, leader.node_id)
+        });
+        let (index, level, group_time_ms) = (self.applied_index(), self.level, self.stamp_ms);
+        Position { term, leader, index, level, group_time_ms }
     }
 
     pub(crate) fn snapshot_meta(&self) -> SnapshotMeta {

@@ -119,6 +119,7 @@ impl Subscription {
 
     fn ended_by(&self, row: &TenantRow) -> Option<Ended> {
         match query::state_of(row) {
+            _ if query::waits(row) => Some(Ended::NotHere),
             _ if row.epoch < self.epoch => Some(Ended::Behind),
             Some(TenantState::Active | TenantState::Frozen | TenantState::Moved) if row.epoch != self.epoch => {
                 Some(Ended::WrongEpoch)

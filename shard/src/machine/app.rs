@@ -9,7 +9,7 @@ use conflux_proto::{
     internal::FeedEvent,
     log::{ShardCommand, shard_answer, shard_command::Op},
 };
-use conflux_raft::{App, Applied, Entry, FatalError, Tx, View};
+use conflux_raft::{App, Applied, Entry, FatalError, Tx, View, backup::Content};
 use prost::Message;
 
 use super::{
@@ -54,6 +54,10 @@ impl App for Machine {
         self.sink.replaced();
     }
 
+    fn contents(&self, view: &View<'_>) -> Result<Vec<Content>, FatalError> {
+        crate::backup::contents(view)
+    }
+
     fn check(&self, tx: &Tx<'_>) -> Result<(), String> {
         invariants::check(tx)
     }
@@ -76,6 +80,7 @@ fn run(tx: &mut Tx<'_>, command: &ShardCommand, op: &Op, now: u64) -> Result<Don
         Op::DeleteTenant(_) => lifecycle::delete_tenant(tx, command),
         Op::SweepTenant(op) => lifecycle::sweep_tenant(tx, command, op),
         Op::Expire(op) => expire::expire(tx, command, op, now),
+        Op::ServeRestored(op) => lifecycle::serve_restored(tx, command, op),
         Op::Track(_)
         | Op::Freeze(_)
         | Op::Depart(_)
@@ -170,7 +175,8 @@ fn perform(change: &mut Change<'_, '_>, op: &Op) -> Result<shard_answer::Result,
         | Op::Seal(_)
         | Op::TakeOver(_)
         | Op::EndMove(_)
-        | Op::ForgetTouched(_) => Err(Stop::Fatal(FatalError("an owner's command among users' writes".into()))),
+        | Op::ForgetTouched(_)
+        | Op::ServeRestored(_) => Err(Stop::Fatal(FatalError("an owner's command among users' writes".into()))),
     };
     answer.map(shard_answer::Result::Write)
 }

@@ -6,6 +6,7 @@
 //! | Active{own}, e > own | Active{e} | Deleting{e} | wrong epoch |
 //! | Active{own}, e = own | takes over newer settings | wrong epoch | wrong epoch |
 //! | Active{own}, e < own | wrong epoch | wrong epoch | wrong epoch |
+//! | Active{own}, restored | wrong epoch, whatever e: only `ServeRestored{own}` makes it one that is served | e > own: Deleting{e} | wrong epoch |
 //! | Deleting{own} | wrong epoch | as it is, e < own: wrong epoch | e = own: rows go, at the end the tombstone |
 //! | Deleted{own} | wrong epoch, whatever e: ids are never used again | as it is, e < own: wrong epoch | e = own: as it is |
 //! | Moved{own}, Absent | wrong epoch | wrong epoch | e = own: rows go, the row stays |
@@ -57,6 +58,8 @@ pub(super) fn activate(tx: &mut Tx<'_>, command: &ShardCommand, op: &log::Activa
             let row = store::Tenant { id, name, incarnation: op.incarnation, epoch, ..Default::default() };
             Ok(enter(tx, with_settings(row, op), TenantState::Active))
         }
+        // Whether this copy is the one to serve is for `ServeRestored` to say.
+        Some(TenantState::Active) if own.restored_ms != 0 => Err(query::wrong_epoch(own.epoch).into()),
         Some(TenantState::Active) if own.epoch == epoch => {
             let newer = with_settings(own.clone(), op);
             if newer != own {
@@ -77,6 +80,16 @@ fn with_settings(row: store::Tenant, op: &log::Activate) -> store::Tenant {
         return row;
     }
     store::Tenant { quotas: op.quotas, settings_seq: op.settings_seq, ..row }
+}
+
+/// Serves a restored tenant again, under its own epoch or a higher one that placement has just given it.
+pub(super) fn serve_restored(tx: &mut Tx<'_>, command: &ShardCommand, op: &log::ServeRestored) -> Outcome {
+    let (own, state) = standing(tx, command.tenant_id)?;
+    let fits = own.epoch == command.epoch && op.epoch >= own.epoch;
+    if state != Some(TenantState::Active) || !fits {
+        return Err(query::wrong_epoch(own.epoch).into());
+    }
+    Ok(enter(tx, store::Tenant { epoch: op.epoch, restored_ms: 0, ..own }, TenantState::Active))
 }
 
 /// Stops serving the tenant for good. Its rows go by `SweepTenant`.

@@ -144,7 +144,8 @@ pub(super) fn operation(command: &ShardCommand) -> &'static str {
             | Op::Seal(_)
             | Op::TakeOver(_)
             | Op::EndMove(_)
-            | Op::ForgetTouched(_),
+            | Op::ForgetTouched(_)
+            | Op::ServeRestored(_),
         )
         | None => "",
     }

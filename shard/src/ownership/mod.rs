@@ -3,6 +3,7 @@
 
 mod placement;
 mod refusals;
+pub mod restored;
 mod step;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -58,6 +59,8 @@ pub struct Standing {
     pub ended_move: u64,
     /// Rows of the tenant here.
     pub rows: u64,
+    /// It came from a backup and was not compared with placement yet (`restored.rs`).
+    pub restored: bool,
 }
 
 type Flight = Shared<BoxFuture<'static, Result<Standing, ApiError>>>;
@@ -108,6 +111,24 @@ impl Ownership {
     pub async fn ensure(&self, id: TenantId, until: Instant) -> Result<Standing, ApiError> {
         self.0.node.check_leader()?;
         self.0.follow_placement(id, until).await
+    }
+
+    /// Placement gives this shard a tenant that it has restored, under a fresh epoch.
+    pub(crate) async fn adopt(&self, row: &query::TenantRow, until: Instant) -> Result<TenantRecord, ApiError> {
+        let claimed = TenantRecord {
+            id: row.id,
+            name: row.name.clone(),
+            shard: self.0.group.to_string(),
+            epoch: row.epoch,
+            incarnation: row.incarnation,
+            ..Default::default()
+        };
+        self.0.placement.adopt(claimed, until).await
+    }
+
+    /// The group that this process is a member of.
+    pub(crate) fn group(&self) -> &GroupName {
+        &self.0.group
     }
 
     /// Wakes when this process has logged that a tenant goes, so that its rows need not wait for the next round of upkeep.
@@ -161,6 +182,7 @@ impl Inner {
                 tracked_move: row.tracked_move,
                 ended_move: row.ended_move,
                 rows: row.rows,
+                restored: row.restored_ms != 0,
             },
             None => Standing::default(),
         })

@@ -17,8 +17,8 @@ use conflux_common::{
 };
 use conflux_proto::{
     internal::{
-        GroupRecord, LookupTenantRequest, ReportGroupRequest, TenantRecord, lookup_tenant_request::By,
-        placement_service_client::PlacementServiceClient,
+        AdoptTenantRequest, GroupRecord, LookupTenantRequest, ReportGroupRequest, TenantRecord,
+        lookup_tenant_request::By, placement_service_client::PlacementServiceClient,
     },
     status::from_status,
 };
@@ -101,7 +101,18 @@ impl Placement {
         Ok(())
     }
 
-    /// Asks until one answers. Both calls may be repeated: a look-up changes nothing, a report says the same again.
+    /// Asks for a tenant that this shard has restored. Repeated, it gives another, higher epoch, which does no harm.
+    pub async fn adopt(&self, claimed: TenantRecord, until: Instant) -> Result<TenantRecord, ApiError> {
+        let answer = self
+            .ask(until, |mut client| {
+                let request = AdoptTenantRequest { tenant: Some(claimed.clone()) };
+                async move { client.adopt_tenant(request).await }
+            })
+            .await?;
+        answer.tenant.ok_or_else(|| ApiError::new(Code::Internal, "placement gave no epoch").outcome_unknown())
+    }
+
+    /// Asks until one answers. All calls may be repeated: a look-up changes nothing, a report says the same again.
     async fn ask<T, F>(&self, until: Instant, call: impl Fn(Client) -> F) -> Result<T, ApiError>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
@@ -152,6 +163,10 @@ fn final_answer(error: &ApiError) -> bool {
     error.hint.is_none()
         && matches!(
             error.code,
-            Code::InvalidArgument | Code::PermissionDenied | Code::Unimplemented | Code::FailedPrecondition
+            Code::InvalidArgument
+                | Code::PermissionDenied
+                | Code::Unimplemented
+                | Code::FailedPrecondition
+                | Code::AlreadyExists
         )
 }

@@ -50,6 +50,8 @@ pub(super) fn step(record: Option<TenantRecord>, group: &GroupName, own: Standin
 fn owner(record: TenantRecord, own: Standing) -> Step {
     let epoch = Epoch(record.epoch);
     match (record.state(), own.state) {
+        // Whether this copy is the one to serve is for `restored.rs` to say.
+        (Placed::Creating | Placed::Stable, Some(TenantState::Active)) if own.restored => Step::NotHere,
         // What was copied for this very epoch is served under it: the move is committed. Its epoch is the move's own, so that
         // no other record can have it.
         (Placed::Stable, Some(TenantState::Prepared)) if own.epoch == epoch => {
@@ -186,6 +188,9 @@ mod tests {
         // A tenant that was served here and is not known any more must not begin anew, empty.
         assert_eq!(step(record(Placed::Stable, 1), &group, nothing), Step::NotHere);
         assert_eq!(step(record(Placed::Stable, 2), &group, active), Step::NotHere);
+        let restored = Standing { restored: true, ..active };
+        let raised = record(Placed::Stable, 1).map(|r| TenantRecord { settings_seq: 2, ..r });
+        assert_eq!(step(raised, &group, restored), Step::NotHere);
         assert_eq!(step(record(Placed::Deleting, 2), &group, active), Step::Log(Epoch(2), delete.clone()));
         assert_eq!(step(record(Placed::Deleting, 2), &group, nothing), Step::Log(Epoch(2), delete));
         for gone in [TenantState::Deleting, TenantState::Deleted] {

@@ -44,6 +44,10 @@ pub enum DueWork {
 pub fn due(rows: &dyn Read, now_ms: u64, max: usize) -> Result<Vec<Due>, ApiError> {
     let mut found = Vec::new();
     tenant::each(rows, |row| {
+        if row.restored_ms != 0 && state_of(&row) == Some(TenantState::Active) {
+            // It waits, and so does what is due of it.
+            return Ok(ControlFlow::Continue(()));
+        }
         let work = match state_of(&row) {
             Some(TenantState::Deleting) => Some(DueWork::Sweep),
             Some(TenantState::Moved | TenantState::Absent) => {
@@ -103,7 +107,7 @@ fn promotions(rows: &dyn Read, tenant: u64, now_ms: u64) -> Result<Vec<log::Prom
 pub fn next_promotion(rows: &dyn Read) -> Result<Option<u64>, ApiError> {
     let mut next: Option<u64> = None;
     tenant::each(rows, |row| {
-        if state_of(&row) == Some(TenantState::Active) {
+        if state_of(&row) == Some(TenantState::Active) && row.restored_ms == 0 {
             let first = promotion::first(rows, row.id, 1)?.first().map(|(due_ms, _)| *due_ms);
             next = next.into_iter().chain(first).min();
         }

@@ -29,7 +29,9 @@ pub(crate) use fetch::{rules_of, shown_hash};
 pub(crate) use history::feed_event;
 pub use history::history;
 pub use list::{Filter, list};
-pub use owner::{TenantRow, active, check_owner, state_of, stored, tenant};
+pub use owner::{
+    TenantRow, active, check_compared, check_owner, highest_tenant, not_served, state_of, stored, tenant, waits,
+};
 pub(crate) use owner::{frozen, shown_epoch, wrong_epoch};
 pub use released::{Released, released};
 pub use resolve::explain;

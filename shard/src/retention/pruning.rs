@@ -117,7 +117,7 @@ fn look(rows: &dyn Read, seen: &HashMap<u64, Seen>, now_ms: u64) -> Result<Found
     let mut found = Found::default();
     let mut left = CONFIGS;
     tenant::each(rows, |row| {
-        let active = query::state_of(&row) == Some(TenantState::Active);
+        let active = query::state_of(&row) == Some(TenantState::Active) && row.restored_ms == 0;
         if !active || seen.get(&row.id).is_some_and(|s| s.is_still_true(&row, now_ms)) {
             return Ok(ControlFlow::Continue(()));
         }

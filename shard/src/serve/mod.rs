@@ -14,6 +14,7 @@ mod internal;
 pub mod managing;
 pub mod reading;
 pub mod rest;
+mod restored;
 pub mod writing;
 
 use std::sync::Arc;
@@ -29,5 +30,6 @@ pub fn router(shard: Arc<Shard>) -> Router {
         .route_service("/conflux.v1.ManagementService/{method}", grpc::management_service(shard.clone()))
         .route_service("/conflux.internal.v1.ShardService/{method}", internal::shard_service(shard.clone()))
         .merge(conflux_raft::cluster_routes(shard.node.clone()))
+        .merge(restored::routes(shard.clone()))
         .layer(from_fn(admission::admit))
 }

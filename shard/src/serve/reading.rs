@@ -196,6 +196,7 @@ fn look_at<R>(
 /// look-up at placement may help. A frozen tenant is served as it was, to those who take what is stale.
 pub fn owned(view: &View<'_>, call: &Call, level: Level) -> Result<Option<TenantRow>, ApiError> {
     let Some(row) = query::tenant(view, call.tenant)? else { return Ok(None) };
+    query::check_compared(&row)?;
     if row.epoch < call.epoch.0 {
         return Ok(None);
     }

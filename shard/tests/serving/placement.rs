@@ -8,8 +8,8 @@ use conflux_common::{
     tls::{Admission, Peers, Role},
 };
 use conflux_proto::internal::{
-    ChangesRequest, ChangesResponse, GroupRecord, LookupTenantRequest, LookupTenantResponse, ReportGroupRequest,
-    ReportGroupResponse, TenantRecord, TenantState,
+    AdoptTenantRequest, AdoptTenantResponse, ChangesRequest, ChangesResponse, GroupRecord, LookupTenantRequest,
+    LookupTenantResponse, ReportGroupRequest, ReportGroupResponse, TenantRecord, TenantState,
     lookup_tenant_request::By,
     placement_service_server::{PlacementService, PlacementServiceServer},
 };
@@ -108,6 +108,16 @@ impl PlacementService for Service {
             _ => None,
         };
         Ok(Response::new(LookupTenantResponse { found: tenant.is_some(), tenant, source: None }))
+    }
+
+    async fn adopt_tenant(
+        &self,
+        request: Request<AdoptTenantRequest>,
+    ) -> Result<Response<AdoptTenantResponse>, Status> {
+        let mut tenant = request.into_inner().tenant.unwrap();
+        tenant.epoch += 1;
+        self.0.tenants.lock().insert(tenant.id, tenant.clone());
+        Ok(Response::new(AdoptTenantResponse { tenant: Some(tenant) }))
     }
 
     async fn report_group(

@@ -389,6 +389,13 @@ impl PlacementService for Placement {
         Ok(tonic::Response::new(internal::LookupTenantResponse { tenant, found, source: None }))
     }
 
+    async fn adopt_tenant(
+        &self,
+        _: tonic::Request<internal::AdoptTenantRequest>,
+    ) -> Result<tonic::Response<internal::AdoptTenantResponse>, tonic::Status> {
+        Err(tonic::Status::permission_denied("shards adopt"))
+    }
+
     async fn report_group(
         &self,
         _: tonic::Request<internal::ReportGroupRequest>,

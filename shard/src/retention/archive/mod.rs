@@ -10,7 +10,7 @@ use conflux_proto::store;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use object::ObjectArchive;
+pub use object::{ObjectArchive, open_s3};
 pub use settings::{ArchiveSettings, S3Settings};
 
 /// A version on its way out.

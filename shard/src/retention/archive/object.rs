@@ -33,7 +33,10 @@ impl ObjectArchive {
                 // What is pruned after it must not be lost with the power.
                 Ok(Self { store: Arc::new(store.with_fsync(true)), prefix: String::new() })
             }
-            (None, Some(s3)) => Ok(Self { store: Arc::new(open_s3(s3)?), prefix: s3.prefix.clone() }),
+            (None, Some(s3)) => {
+                let store = open_s3(s3).map_err(|e| format!("archive.{e}"))?;
+                Ok(Self { store: Arc::new(store), prefix: s3.prefix.clone() })
+            }
             _ => Err("archive: name one of directory and s3".into()),
         }
     }
@@ -91,10 +94,10 @@ impl Archive for ObjectArchive {
     }
 }
 
-/// Credentials come from files, else from the environment (`AWS_ACCESS_KEY_ID`, ..); neither is ever told.
-fn open_s3(settings: &S3Settings) -> Result<impl ObjectStore, String> {
+/// A bucket. Credentials come from files, else from the environment (`AWS_ACCESS_KEY_ID`, ..); neither is ever told.
+pub fn open_s3(settings: &S3Settings) -> Result<impl ObjectStore + use<>, String> {
     let secret = |field: &str, file: &std::path::Path| {
-        let text = fs::read_to_string(file).map_err(|e| format!("archive.s3.{field}: {}: {e}", file.display()))?;
+        let text = fs::read_to_string(file).map_err(|e| format!("s3.{field}: {}: {e}", file.display()))?;
         Ok::<_, String>(text.trim().to_owned())
     };
     let mut builder = AmazonS3Builder::from_env()
@@ -110,7 +113,7 @@ fn open_s3(settings: &S3Settings) -> Result<impl ObjectStore, String> {
     if let Some(file) = &settings.secret_key_file {
         builder = builder.with_secret_access_key(secret("secret_key_file", file)?);
     }
-    builder.build().map_err(|e| format!("archive.s3: {e}"))
+    builder.build().map_err(|e| format!("s3: {e}"))
 }
 
 #[cfg(test)]
