@@ -116,12 +116,7 @@ pub async fn renew(State(service): State<Service>, Path(id): Path<String>, reque
     .await
 }
 
-async fn put(
-    call: &Call,
-    service: &Service,
-    put: PutHold,
-    status: StatusCode,
-) -> Result<Response, ApiError> {
+async fn put(call: &Call, service: &Service, put: PutHold, status: StatusCode) -> Result<Response, ApiError> {
     service.node.check_leader()?;
     if service.level() < holds::LEVEL {
         let why = "not every member of placement runs a release that knows holds: upgrade them first";
