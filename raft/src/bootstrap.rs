@@ -30,7 +30,7 @@ use crate::{
     codec,
     error::{FatalError, OpenError},
     log_store::Identity,
-    replica::{Life, Replica},
+    replica::{Life, Member, Replica},
     types::{Membership, Node},
 };
 
