@@ -37,102 +37,122 @@ pub struct Load {
     pub millifetches: u64,
 }
 
-/// The answers of some time ago.
+/// The revisions of tenants some time ago: they are the tenants' own, and go with them from shard to shard.
 #[derive(Debug, Default)]
-pub struct Loads(Mutex<HashMap<String, Sample>>);
+pub struct Loads(Mutex<HashMap<u64, Point>>);
 
-/// The revisions of a shard's tenants at one moment.
-#[derive(Debug, Clone)]
-struct Sample {
+/// A tenant's revision at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Point {
     at: Instant,
-    revisions: HashMap<u64, u64>,
+    revision: u64,
 }
 
-impl Sample {
-    fn new(answer: &LoadsResponse, at: Instant) -> Self {
-        Self { at, revisions: answer.tenants.iter().map(|t| (t.tenant_id, t.revision)).collect() }
+impl Point {
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.at)
     }
 
     fn load(&self, now: &TenantLoad, at: Instant) -> Load {
-        let seconds = at.saturating_duration_since(self.at).as_secs_f64();
-        // A tenant that came by a move was not here before: nothing is known of its writes.
-        let before = self.revisions.get(&now.tenant_id).copied().unwrap_or(now.revision);
-        let writes = now.revision.saturating_sub(before) as f64;
+        let writes = now.revision.saturating_sub(self.revision) as f64;
         let thousandths =
             |per_second: f64| if per_second.is_finite() { (per_second * 1000.0).max(0.0) as u64 } else { 0 };
         Load {
             bytes: now.row_bytes,
-            milliwrites: thousandths(writes / seconds),
+            milliwrites: thousandths(writes / self.age(at).as_secs_f64()),
             millifetches: thousandths(now.fetches_per_second),
         }
     }
 }
 
+type Answers = Vec<(String, Result<(Instant, LoadsResponse), ApiError>)>;
+
 impl Loads {
-    /// Asks the shards; one of which nothing is known of some time ago is asked twice, a second apart.
+    /// Asks the shards; twice, a second apart, if of a tenant nothing is known of some time ago.
     pub async fn gather(&self, shards: &Shards, groups: &[GroupRecord]) -> Told {
-        let each = groups.iter().cloned().map(|group| async move {
-            let told = self.of(shards, &group).await;
-            (group.name, told)
-        });
-        stream::iter(each).buffer_unordered(AT_ONCE).collect().await
-    }
-
-    async fn of(&self, shards: &Shards, group: &GroupRecord) -> Result<HashMap<u64, Load>, String> {
-        let told = |e: ApiError| e.message;
-        let mut answer = shards.loads(group, Instant::now() + CALL).await.map_err(told)?;
-        let mut now = Instant::now();
-        let before = match self.before(&group.name, now) {
-            Some(sample) => sample,
-            None => {
-                let sample = Sample::new(&answer, now);
-                sleep(INTERVAL).await;
-                answer = shards.loads(group, Instant::now() + CALL).await.map_err(told)?;
-                now = Instant::now();
-                self.0.lock().insert(group.name.clone(), Sample::new(&answer, now));
-                sample
-            }
+        let mut answers = ask(shards, groups).await;
+        if self.note(&answers) {
+            sleep(INTERVAL).await;
+            answers = ask(shards, groups).await;
+        }
+        let points = self.0.lock();
+        let loads = |at: Instant, answer: LoadsResponse| {
+            let load = |t: &TenantLoad| Some((t.tenant_id, points.get(&t.tenant_id)?.load(t, at)));
+            answer.tenants.iter().filter(|t| is_own(t)).filter_map(load).collect()
         };
-        // A copy that is not finished has no load of its own.
-        let own = answer.tenants.iter().filter(|t| !matches!(t.state.as_str(), "importing" | "prepared" | "moved"));
-        Ok(own.map(|t| (t.tenant_id, before.load(t, now))).collect())
+        let told = |answer: Result<_, ApiError>| answer.map(|(at, answer)| loads(at, answer)).map_err(|e| e.message);
+        answers.into_iter().map(|(shard, answer)| (shard, told(answer))).collect()
     }
 
-    /// An earlier answer that is neither too young nor too old. It stays: plans that follow each other see one average.
-    fn before(&self, group: &str, now: Instant) -> Option<Sample> {
-        let samples = self.0.lock();
-        let age = |s: &Sample| now.saturating_duration_since(s.at);
-        samples.get(group).filter(|s| (INTERVAL..=OLDEST).contains(&age(s))).cloned()
+    /// Begins to count where nothing is known, or only of long ago; whether that is the case. What is known stays: plans that
+    /// follow each other see one average.
+    fn note(&self, answers: &Answers) -> bool {
+        let mut points = self.0.lock();
+        let mut begins = false;
+        let mut known = HashMap::new();
+        for (at, answer) in answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()) {
+            for t in answer.tenants.iter().filter(|t| is_own(t)) {
+                let fits = |p: &Point| p.age(*at) <= OLDEST && p.revision <= t.revision;
+                let point = points.get(&t.tenant_id).copied().filter(fits);
+                let point = point.unwrap_or(Point { at: *at, revision: t.revision });
+                begins |= point.age(*at) < INTERVAL;
+                known.insert(t.tenant_id, point);
+            }
+        }
+        *points = known;
+        begins
     }
+}
+
+/// A copy that is not finished, or what is left of one that moved, has no load of its own.
+fn is_own(t: &TenantLoad) -> bool {
+    !matches!(t.state.as_str(), "importing" | "prepared" | "moved" | "absent")
+}
+
+async fn ask(shards: &Shards, groups: &[GroupRecord]) -> Answers {
+    let each = groups.iter().cloned().map(|group| async move {
+        let answer = shards.loads(&group, Instant::now() + CALL).await;
+        (group.name, answer.map(|answer| (Instant::now(), answer)))
+    });
+    stream::iter(each).buffer_unordered(AT_ONCE).collect().await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Writes are counted between two answers; a tenant that was not there before has none yet, and nonsense is no load.
-    #[test]
-    fn writes_are_the_difference_of_two_answers() {
-        let tenant = |tenant_id, revision| TenantLoad { tenant_id, revision, row_bytes: 7, ..Default::default() };
-        let start = Instant::now();
-        let before = Sample::new(&LoadsResponse { tenants: vec![tenant(1, 100)] }, start);
-        let later = start + Duration::from_secs(4);
-        assert_eq!(before.load(&tenant(1, 110), later), Load { bytes: 7, milliwrites: 2500, millifetches: 0 });
-        assert_eq!(before.load(&tenant(2, 900), later).milliwrites, 0);
-        assert_eq!(before.load(&tenant(1, 50), later).milliwrites, 0, "a restored tenant begins anew");
-        let fetches = TenantLoad { fetches_per_second: f64::NAN, ..tenant(1, 100) };
-        assert_eq!(before.load(&fetches, later).millifetches, 0);
-        let fetches = TenantLoad { fetches_per_second: 1.5, ..tenant(1, 100) };
-        assert_eq!(before.load(&fetches, later).millifetches, 1500);
+    fn tenant(tenant_id: u64, revision: u64) -> TenantLoad {
+        TenantLoad { tenant_id, revision, row_bytes: 7, state: "active".into(), ..Default::default() }
     }
 
-    /// An answer is compared with one that is old enough to say something, and not with yesterday's.
+    /// Writes are counted between two answers, and nonsense is no load.
     #[test]
-    fn answers_have_an_age() {
+    fn writes_are_the_difference_of_two_answers() {
+        let start = Instant::now();
+        let point = Point { at: start, revision: 100 };
+        let later = start + Duration::from_secs(4);
+        assert_eq!(point.load(&tenant(1, 110), later), Load { bytes: 7, milliwrites: 2500, millifetches: 0 });
+        let fetches = |fetches_per_second| TenantLoad { fetches_per_second, ..tenant(1, 100) };
+        assert_eq!(point.load(&fetches(f64::NAN), later).millifetches, 0);
+        assert_eq!(point.load(&fetches(1.5), later).millifetches, 1500);
+    }
+
+    /// What is known of a tenant goes with it to another shard; it is asked for again where it is new, too old, or restored.
+    #[test]
+    fn points_follow_their_tenants() {
         let (loads, start) = (Loads::default(), Instant::now());
-        loads.0.lock().insert("a".into(), Sample::new(&LoadsResponse::default(), start));
-        assert!(loads.before("a", start).is_none() && loads.before("b", start + INTERVAL).is_none());
-        assert!(loads.before("a", start + INTERVAL).is_some() && loads.before("a", start + OLDEST).is_some());
-        assert!(loads.before("a", start + OLDEST * 2).is_none());
+        let said = |shard: &str, at, tenants| vec![(shard.to_owned(), Ok((at, LoadsResponse { tenants })))];
+        assert!(loads.note(&said("a", start, vec![tenant(1, 100)])));
+        let later = start + INTERVAL;
+        let moved = TenantLoad { state: "moved".into(), ..tenant(1, 0) };
+        let mut both = said("b", later, vec![tenant(1, 110)]);
+        both.extend(said("a", later, vec![moved]));
+        assert!(!loads.note(&both));
+        assert_eq!(loads.0.lock()[&1].revision, 100);
+        assert!(loads.note(&said("b", later, vec![tenant(1, 110), tenant(2, 5)])), "a new tenant");
+        assert!(loads.note(&said("b", later, vec![tenant(1, 50)])), "a restored one begins anew");
+        assert!(loads.note(&said("b", later + OLDEST * 2, vec![tenant(1, 900)])), "yesterday's is of no use");
+        loads.note(&said("b", later, vec![]));
+        assert!(loads.0.lock().is_empty());
     }
 }
