@@ -188,7 +188,13 @@ impl Federation {
             body["shard"] = shard.into();
         }
         operator.post_json("/api/v1/admin/tenants", &body).await?.expect(&[201, 202])?;
-        let key = operator
+        self.key_of(name, roles).await
+    }
+
+    /// A client with a new key of a tenant that is there; returned once the tenant is served to it.
+    pub async fn key_of(&self, name: &str, roles: &[&str]) -> Result<Client> {
+        let key = self
+            .operator()
             .post_json("/api/v1/admin/keys", &serde_json::json!({ "tenant": name, "roles": roles }))
             .await?
             .expect(&[201])?;

@@ -25,6 +25,8 @@ pub struct Acknowledged {
     pub revision: String,
     pub sha256: String,
     pub at: Instant,
+    /// From the request to the answer.
+    pub took: Duration,
 }
 
 /// Writers on configs of their own: version numbers tell whether a write was lost or doubled.
@@ -111,6 +113,7 @@ pub fn document(n: u64, bytes: usize) -> Vec<u8> {
 }
 
 async fn write(client: &Client, place: &Place, (n, bytes): (u64, usize), keyed: bool) -> Result<Acknowledged, String> {
+    let asked = Instant::now();
     let content = document(n, bytes);
     let sha256 = hex::encode(Sha256::digest(&content));
     let key = uuid::Uuid::new_v4().to_string();
@@ -128,7 +131,15 @@ async fn write(client: &Client, place: &Place, (n, bytes): (u64, usize), keyed: 
         revision: json["revision"].as_str().unwrap_or_default().to_owned(),
         sha256,
         at: Instant::now(),
+        took: asked.elapsed(),
     })
+}
+
+/// The median, the 99th percentile and the longest of these, in milliseconds.
+pub fn percentiles(mut took: Vec<Duration>) -> [u128; 3] {
+    took.sort_unstable();
+    let at = |share: usize| took.get((took.len() * share / 100).min(took.len().saturating_sub(1)));
+    [at(50), at(99), took.last()].map(|d| d.map_or(0, Duration::as_millis))
 }
 
 /// Checks that every acknowledged write is a version of its config with its content's hash, that no two

@@ -1,11 +1,11 @@
 //! Tenants move between shard groups while they are written, read and watched; processes die on the way.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conflux_tests::{
     Federation, Shape,
     client::{Client, Place},
-    load::{StaleReader, Writers, document, verify},
+    load::{Acknowledged, StaleReader, Writers, document, percentiles, verify},
     until,
     watch::{Transport, Watcher},
 };
@@ -103,34 +103,46 @@ async fn all_seen(client: &Client, tenant: &str, watchers: &[Watcher], start: u6
     }
 }
 
+/// A figure of a load, which the environment may raise: `make moves` does.
+fn scaled(variable: &str, default: usize) -> usize {
+    std::env::var(variable).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
 /// Moved back and forth under load: no client notices but by a short wait, nothing is lost, no revision is missed or seen twice on
 /// streams that stay open.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_moves_while_it_is_used() {
-    const MOVES: usize = 6;
+    let moves = scaled("CONFLUX_TEST_MOVES", 6);
+    let mebibytes = scaled("CONFLUX_TEST_TENANT_MIB", 2);
+    let writers = scaled("CONFLUX_TEST_WRITERS", 4);
     let federation = Federation::start(TWO_GROUPS).await.unwrap();
     let demo = federation.demo();
     federation.raise_quotas("demo").await.unwrap();
-    // Something to copy: two mebibytes.
-    for n in 0..32 {
+    for n in 0..4 * mebibytes as u64 {
         let place = Place::new("demo", "stock", "test", &format!("s{n}.json"));
-        demo.put(&place, document(n, 64 << 10)).await.unwrap().expect(&[201]).unwrap();
+        demo.put(&place, document(n, 256 << 10)).await.unwrap().expect(&[201]).unwrap();
     }
+    let neighbour = federation.tenant_on("neighbour", Some("shard-a"), &["admin"]).await.unwrap();
+    let beside = Writers::start(&neighbour, "neighbour", "n", 1, 1024);
     let (from, start) = first(&demo, "demo").await;
-    let watchers = watchers(&federation, &demo, "demo", 2, &from).await;
-    let plain = Writers::start(&demo, "demo", "p", 4, 1024);
-    let keyed = Writers::start_keyed(&demo, "demo", "k", (4, 1024), true);
-    let large = Writers::start(&demo, "demo", "l", 1, 1 << 19);
-    let stale = StaleReader::start(&demo, Place::new("demo", "watched", "test", "first.json"));
-    let strong =
-        StaleReader::start_at(&demo, Place::new("demo", "watched", "test", "first.json"), "?consistency=linearizable");
+    let watchers = watchers(&federation, &demo, "demo", scaled("CONFLUX_TEST_WATCHERS", 6).div_ceil(3), &from).await;
+    let plain = Writers::start(&demo, "demo", "p", writers, 1024);
+    let keyed = Writers::start_keyed(&demo, "demo", "k", (writers, 1024), true);
+    // Each version stays: larger ones by default would make the tenant grow faster than a slow machine copies.
+    let large = Writers::start(&demo, "demo", "l", 1, scaled("CONFLUX_TEST_LARGE_KIB", 32) << 10);
+    let first = Place::new("demo", "watched", "test", "first.json");
+    let stale = StaleReader::start(&demo, first.clone());
+    let strong = StaleReader::start_at(&demo, first, "?consistency=linearizable");
+    let quiet = Instant::now();
+    until("writes run", Duration::from_secs(60), || async { (plain.count() > 200).then_some(()) }).await;
+    let began = Instant::now();
     let (mut at, mut pauses) = (home(&federation, "demo").await, Vec::new());
-    for _ in 0..MOVES {
+    for _ in 0..moves {
         let to = other(&at.0);
         let id = begin(&federation, "demo", to).await;
-        let shown = ended(&federation, id, Duration::from_secs(60)).await;
+        let shown = ended(&federation, id, Duration::from_secs(120 + mebibytes as u64)).await;
         assert_eq!(shown["state"], "done", "{shown}");
-        pauses.push(shown["pause_ms"].as_u64().unwrap());
+        pauses.push(Duration::from_millis(shown["pause_ms"].as_u64().unwrap()));
         let now = home(&federation, "demo").await;
         assert_eq!(now.0, to);
         assert!(now.1 > at.1, "each owner has an epoch of its own");
@@ -138,6 +150,7 @@ async fn a_tenant_moves_while_it_is_used() {
         let before = plain.count();
         until("writes go on", Duration::from_secs(30), || async { (plain.count() > before + 20).then_some(()) }).await;
     }
+    let lasted = began.elapsed();
     let mut all = Vec::new();
     for writers in [plain, keyed, large] {
         let (acknowledged, refused) = writers.finish().await;
@@ -149,8 +162,20 @@ async fn a_tenant_moves_while_it_is_used() {
         assert_eq!(refused, Vec::<String>::new(), "no read is refused");
         assert!(served > 0);
     }
-    pauses.sort_unstable();
-    eprintln!("{} writes over {MOVES} moves; pauses in ms: {pauses:?}", all.len());
+    let (beside, refused) = beside.finish().await;
+    assert_eq!(refused, Vec::<String>::new(), "no neighbour is refused");
+    let (before, meanwhile): (Vec<_>, Vec<_>) = beside.iter().filter(|a| a.at > quiet).partition(|a| a.at < began);
+    let took = |acks: Vec<&Acknowledged>| percentiles(acks.into_iter().map(|a| a.took).collect());
+    eprintln!(
+        "{moves} moves of {mebibytes} MiB in {lasted:?}; {} writes, {} a second; [p50, p99, max] in ms: pause of writes \
+         {:?}, a write {:?}, a neighbour's write before {:?} and meanwhile {:?}",
+        all.len(),
+        all.iter().filter(|a| a.at > began).count() as u64 / lasted.as_secs().max(1),
+        percentiles(pauses),
+        took(all.iter().filter(|a| a.at > began).collect()),
+        took(before),
+        took(meanwhile),
+    );
     verify(&demo, "demo", &all).await;
     all_seen(&demo, "demo", &watchers, start).await;
     for watcher in &watchers {
@@ -227,4 +252,71 @@ async fn a_move_that_cannot_be_is_given_up() {
     let (acknowledged, refused) = load.finish().await;
     assert_eq!(refused, Vec::<String>::new());
     verify(&demo, "demo", &acknowledged).await;
+}
+
+/// Placement has no majority while a move is in its phases: the tenant waits where it is, and the move ends when placement is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_waits_for_placement() {
+    let mut federation = Federation::start(Shape::FULL).await.unwrap();
+    let demo = federation.demo();
+    let (from, start) = first(&demo, "demo").await;
+    let watchers = watchers(&federation, &demo, "demo", 1, &from).await;
+    let load = Writers::start_keyed(&demo, "demo", "w", (2, 512), true);
+    for failpoint in ["shard.before_import_rows", "move.after_freezing", "move.after_committed"] {
+        let (at, _) = home(&federation, "demo").await;
+        federation.arm(failpoint);
+        let id = begin(&federation, "demo", other(&at)).await;
+        until(&format!("{failpoint} is passed"), Duration::from_secs(30), || async {
+            (!federation.is_armed(failpoint)).then_some(())
+        })
+        .await;
+        // Two of three, whoever has died already.
+        let alive = |m: &&conflux_tests::federation::Member| conflux_tests::federation::runs(m.pid);
+        let members = federation.members("placement");
+        let alive: Vec<String> = members.iter().filter(alive).map(|m| m.member.clone()).collect();
+        for name in &alive[..alive.len().min(alive.len() + 2 - members.len())] {
+            federation.kill(name).await;
+        }
+        // Nothing of it can end meanwhile, and whoever is not on its way goes on.
+        let neighbour = federation.demo().get("/healthz").await.unwrap();
+        assert_eq!(neighbour.status, 200);
+        federation.restart_the_dead().await;
+        ended(&federation, id, Duration::from_secs(40)).await;
+        let before = load.count();
+        until("writes go on", Duration::from_secs(30), || async { (load.count() > before + 5).then_some(()) }).await;
+    }
+    let (acknowledged, _) = load.finish().await;
+    verify(&demo, "demo", &acknowledged).await;
+    all_seen(&demo, "demo", &watchers, start).await;
+}
+
+/// Deleted and made again under its name while requests are under way: nobody reads or writes the other one's data.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_used_again_is_another_tenant() {
+    let federation = Federation::start(Shape { replicas: 1, ..TWO_GROUPS }).await.unwrap();
+    let operator = federation.operator();
+    let old = federation.tenant_on("acme", Some("shard-a"), &["admin"]).await.unwrap();
+    let place = Place::new("acme", "shop", "prod", "a.json");
+    old.put(&place, "{\"of\": \"old\"}").await.unwrap().expect(&[201]).unwrap();
+    let id = begin(&federation, "acme", "shard-b").await;
+    assert_eq!(ended(&federation, id, Duration::from_secs(60)).await["state"], "done");
+    let load = Writers::start(&old, "acme", "w", 2, 512);
+    until("writes run", Duration::from_secs(30), || async { (load.count() > 10).then_some(()) }).await;
+    operator.delete("/api/v1/admin/tenants/acme").await.unwrap().expect(&[200, 202, 204]).unwrap();
+    let body = json!({"name": "acme", "shard": "shard-a"});
+    until("the name is free", Duration::from_secs(60), || async {
+        let made = operator.post_json("/api/v1/admin/tenants", &body).await.ok()?;
+        matches!(made.status, 201 | 202).then_some(())
+    })
+    .await;
+    let new = federation.key_of("acme", &["admin"]).await.unwrap();
+    assert_eq!(new.fetch(&place, "").await.unwrap().status, 404, "nothing of the old one is there");
+    let refused = old.put(&place, "{\"of\": \"late\"}").await.unwrap();
+    assert_eq!(refused.status, 401, "the old one's key is of nobody: {}", refused.text());
+    let put = new.put(&place, "{\"of\": \"new\"}").await.unwrap().expect(&[201]).unwrap().json();
+    assert_eq!(put["version"], 1);
+    let (acknowledged, _) = load.finish().await;
+    assert!(!acknowledged.is_empty());
+    let listed = new.get("/api/v1/mgt/acme/configs").await.unwrap().expect(&[200]).unwrap().json();
+    assert_eq!(listed["configs"].as_array().map(Vec::len), Some(1), "{listed}");
 }
