@@ -7,10 +7,10 @@ CONFLUX := $(TARGET_DIR)/debug/conflux
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check api-fuzz fuzz fmt measure
+.PHONY: help setup build run test check api-fuzz fuzz fmt measure chaos chaos-long
 
 help: ## show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what the build needs (Debian; nothing where it is there)
 	@.ci/setup
@@ -43,10 +43,17 @@ api-fuzz: build ## ask a federation of its own everything that /openapi.json all
 	@tests/schemathesis.sh $(CONFLUX) $(ARGS)
 
 # Not part of `make test`: it compiles the readers of contents once more, with a sanitizer, and runs for as long as it is told.
-SECONDS ?= 60
 TARGETS ?=
 fuzz: setup ## run each fuzz target for SECONDS=60 (TARGETS="yaml toml": only these)
-	@CARGO="$(CARGO)" shard/fuzz/run $(SECONDS) $(TARGETS)
+	@CARGO="$(CARGO)" shard/fuzz/run $(or $(SECONDS),60) $(TARGETS)
+
+# Not part of `make test`: it takes as long as it is told. docs/chaos.md says what it does and how to read its report.
+chaos: setup ## faults, load and checkers on a federation of its own for SECONDS=180 (SEED=42, ARGS="..." for conflux-chaos run)
+	$(CARGO) build --workspace --locked --bin conflux --bin conflux-chaos
+	CONFLUX_BIN=$(CONFLUX) $(TARGET_DIR)/debug/conflux-chaos run --seconds $(or $(SECONDS),180) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+chaos-long: ## the same for half an hour, or SECONDS=
+	@$(MAKE) chaos SECONDS=$(or $(SECONDS),1800)
 
 measure: build ## run the measurements that are no tests, and print what they find
 	$(CARGO) test --workspace --locked --lib -- --ignored --nocapture

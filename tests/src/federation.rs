@@ -54,6 +54,9 @@ pub struct Gateway {
     pub ca_file: PathBuf,
     pub pid: i32,
     pub metrics_url: String,
+    pub member: String,
+    pub config_file: PathBuf,
+    pub log_file: PathBuf,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -85,11 +88,11 @@ pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("CONFLUX_BIN") {
         return path.into();
     }
-    // target/<profile>/deps/<test> -> target/<profile>/conflux
-    let test = std::env::current_exe().expect("the path of this test");
-    let path = test.parent().and_then(Path::parent).expect("target directory").join("conflux");
-    assert!(path.exists(), "{} is not there: build it (cargo build -p conflux-cli) or set CONFLUX_BIN", path.display());
-    path
+    // target/<profile>/conflux is beside this program, or a directory above where tests lie.
+    let this = std::env::current_exe().expect("the path of this program");
+    let found = this.ancestors().skip(1).take(2).map(|directory| directory.join("conflux")).find(|path| path.is_file());
+    found
+        .expect("no `conflux` beside this program: build it (cargo build --workspace --bin conflux) or set CONFLUX_BIN")
 }
 
 fn take_turn() -> Result<Flock<OwnedFd>> {
@@ -106,8 +109,12 @@ impl Federation {
 
     /// The same with settings as `conflux dev --set` takes them: `[role:]key.path=value`.
     pub async fn start_with(shape: Shape, settings: &[&str]) -> Result<Self> {
+        Self::start_in(tempfile::Builder::new().prefix("conflux-test-").tempdir()?, shape, settings).await
+    }
+
+    /// The same in this directory.
+    pub async fn start_in(directory: tempfile::TempDir, shape: Shape, settings: &[&str]) -> Result<Self> {
         let turn = tokio::task::spawn_blocking(take_turn).await??;
-        let directory = tempfile::Builder::new().prefix("conflux-test-").tempdir()?;
         std::fs::create_dir(directory.path().join(FAILPOINTS))?;
         let (dev, description) = Self::launch(directory.path(), shape, settings).await?;
         Ok(Self { description, dev, restarted: Vec::new(), directory: Some(directory), _turn: turn })
@@ -271,9 +278,18 @@ impl Federation {
 
     /// `kill -9`; returns once the process is gone.
     pub async fn kill(&mut self, member: &str) {
-        let pid = self.member(member).pid;
-        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill -9");
-        self.reap(member, pid).await;
+        self.kill_at_once(&[member.to_owned()]).await;
+    }
+
+    /// `kill -9` of all of them before one is waited for.
+    pub async fn kill_at_once(&mut self, members: &[String]) {
+        for member in members {
+            // One that is gone already is as good as killed.
+            let _ = kill(Pid::from_raw(self.member(member).pid), Signal::SIGKILL);
+        }
+        for member in members {
+            self.reap(member, self.member(member).pid).await;
+        }
     }
 
     /// SIGTERM for the first gateway, and a new process of it once it is gone.
@@ -281,19 +297,32 @@ impl Federation {
         let pid = self.description.gateways[0].pid;
         kill(Pid::from_raw(pid), Signal::SIGTERM).expect("SIGTERM");
         until("the gateway is gone", Duration::from_secs(30), || async { (!runs(pid)).then_some(()) }).await;
-        let home = self.directory().join("gateway-1");
-        let log = File::options().create(true).append(true).open(home.join("log.again")).expect("log file");
+        self.start_gateway(0);
+    }
+
+    /// `kill -9` of a gateway; returns once the process is gone.
+    pub async fn kill_gateway(&mut self, index: usize) {
+        let gateway = self.description.gateways[index].clone();
+        let _ = kill(Pid::from_raw(gateway.pid), Signal::SIGKILL);
+        self.reap(&gateway.member, gateway.pid).await;
+    }
+
+    /// Starts a gateway that has gone again with its own settings.
+    pub fn start_gateway(&mut self, index: usize) {
+        let gateway = &self.description.gateways[index];
+        let (member, log) = (gateway.member.clone(), gateway.log_file.clone());
+        let log = File::options().create(true).append(true).open(log).expect("log file");
         let child = Command::new(binary())
             .args(["gateway", "--config"])
-            .arg(home.join("gateway.toml"))
+            .arg(&gateway.config_file)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("log file"))
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .expect("starting a gateway");
-        self.description.gateways[0].pid = child.id().expect("a running child") as i32;
-        self.restarted.push(("gateway-1".into(), child));
+        self.description.gateways[index].pid = child.id().expect("a running child") as i32;
+        self.restarted.push((member, child));
     }
 
     /// SIGTERM; returns once the process is gone.

@@ -66,7 +66,6 @@ impl Watcher {
                     Transport::Grpc => grpc(&client, &ca, &tenant, &mut token, &sink, &mut opened).await,
                 };
                 if let Err(why) = ended {
-                    eprintln!("{transport:?} watcher resumes after: {why:#}");
                     said.lock().push(format!("{why:#}"));
                 }
                 count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

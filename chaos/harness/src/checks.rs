@@ -1,0 +1,230 @@
+//! The verdicts. Each checker says what it looked at, and of what it found the first few in words.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+
+use crate::{
+    history::{ABSENT, Ask, Call, Micros, Told, hash_of},
+    linear,
+};
+
+/// How many findings of a kind are put into words.
+const TOLD: usize = 20;
+
+/// What one checker says.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    pub checker: &'static str,
+    /// What it looked at.
+    pub looked_at: String,
+    pub violations: usize,
+    /// Neither right nor wrong within the means of the checker.
+    pub undecided: usize,
+    /// The first few in words.
+    pub words: Vec<String>,
+    /// The smallest history that shows the first violation of a register.
+    pub history: Vec<Call>,
+}
+
+impl Finding {
+    pub fn new(checker: &'static str) -> Self {
+        Self { checker, looked_at: String::new(), violations: 0, undecided: 0, words: Vec::new(), history: Vec::new() }
+    }
+
+    /// One more violation.
+    pub fn wrong(&mut self, words: impl FnOnce() -> String) {
+        self.violations += 1;
+        if self.words.len() < TOLD {
+            self.words.push(words());
+        }
+    }
+
+    pub fn passed(&self) -> bool {
+        self.violations == 0 && self.undecided == 0
+    }
+}
+
+fn by_register(calls: &[Call]) -> BTreeMap<(usize, &str), Vec<&Call>> {
+    let mut registers: BTreeMap<(usize, &str), Vec<&Call>> = BTreeMap::new();
+    for call in calls {
+        registers.entry((call.tenant, &call.register)).or_default().push(call);
+    }
+    registers
+}
+
+/// Each register by itself is linearizable.
+pub fn linearizability(calls: &[Call]) -> Finding {
+    let mut finding = Finding::new("linearizability of each register");
+    let (mut looked_at, mut registers) = (0, 0);
+    for ((tenant, register), calls) in by_register(calls) {
+        let calls: Vec<Call> = calls.into_iter().cloned().collect();
+        registers += 1;
+        looked_at += calls.iter().filter(|c| !matches!(c.ask, Ask::Stale { .. }) && c.told != Told::NotApplied).count();
+        match linear::check(&calls) {
+            linear::Verdict::Linearizable => {}
+            linear::Verdict::Undecided => finding.undecided += 1,
+            linear::Verdict::Violation => {
+                finding.wrong(|| format!("tenant {tenant}, register {register}: no order makes all answers right"));
+                if finding.history.is_empty() {
+                    finding.history = linear::smallest(&calls);
+                }
+            }
+        }
+    }
+    finding.looked_at = format!("{looked_at} calls on {registers} registers");
+    finding
+}
+
+/// The highest revision acknowledged before a time, for one tenant.
+struct Acknowledged(Vec<(Micros, u64)>);
+
+impl Acknowledged {
+    fn of<'a>(calls: impl Iterator<Item = &'a Call>) -> Self {
+        let mut all: Vec<(Micros, u64)> = calls.filter_map(|c| Some((c.ended, c.wrote()?))).collect();
+        all.sort_unstable();
+        let mut highest = 0;
+        for (_, revision) in &mut all {
+            highest = highest.max(*revision);
+            *revision = highest;
+        }
+        Self(all)
+    }
+
+    fn before(&self, time: Micros) -> u64 {
+        let count = self.0.partition_point(|(ended, _)| *ended < time);
+        count.checked_sub(1).map_or(0, |last| self.0[last].1)
+    }
+}
+
+/// Revisions follow real time, reads are no older than they say, and each read shows what its revision had.
+pub fn freshness(calls: &[Call], tenants: usize) -> Finding {
+    let mut finding = Finding::new("revisions and the age of reads");
+    let (mut reads, mut writes) = (0, 0);
+    for tenant in 0..tenants {
+        let of_tenant = || calls.iter().filter(move |c| c.tenant == tenant);
+        let acknowledged = Acknowledged::of(of_tenant());
+        let mut values: HashMap<&str, BTreeMap<u64, u64>> = HashMap::new();
+        let mut unknown: HashMap<&str, usize> = HashMap::new();
+        let mut taken: HashMap<u64, &Call> = HashMap::new();
+        for call in of_tenant() {
+            match (call.writes(), call.wrote()) {
+                (Some(value), Some(revision)) => {
+                    writes += 1;
+                    values.entry(&call.register).or_default().insert(revision, value);
+                    if acknowledged.before(call.began) >= revision {
+                        finding
+                            .wrong(|| format!("written under a revision that was over before it was asked: {call:?}"));
+                    }
+                    if let Some(twin) = taken.insert(revision, call) {
+                        finding.wrong(|| format!("two writes under one revision: {twin:?} and {call:?}"));
+                    }
+                }
+                (Some(_), None) if call.told == Told::Open => *unknown.entry(&call.register).or_default() += 1,
+                _ => {}
+            }
+        }
+        for call in of_tenant() {
+            let Told::Saw { value, revision, age_ms } = call.told else { continue };
+            if revision == 0 {
+                continue; // a 404 carries none
+            }
+            reads += 1;
+            let (age_ms, floor) = match call.ask {
+                // Ages are whole milliseconds: the true one may be almost one more.
+                Ask::Stale { floor } => (age_ms + 1, floor),
+                _ => (0, 0),
+            };
+            let owed = acknowledged.before(call.began.saturating_sub(age_ms * 1000)).max(floor);
+            if revision < owed {
+                finding.wrong(|| format!("older than it says: revision {owed} was acknowledged before: {call:?}"));
+            }
+            // A write of unknown revision may be what it saw.
+            if unknown.contains_key(call.register.as_str()) {
+                continue;
+            }
+            let at = values.get(call.register.as_str()).and_then(|v| v.range(..=revision).next_back());
+            let had = at.map_or(ABSENT, |(_, value)| *value);
+            if had != value {
+                finding.wrong(|| format!("not what its revision had, which was {had}: {call:?}"));
+            }
+        }
+    }
+    finding.looked_at = format!("{reads} reads with a revision, {writes} writes");
+    finding
+}
+
+/// One stored version of a register.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub number: u64,
+    /// SHA-256 in hex.
+    pub hash: String,
+}
+
+/// The stored versions of each register are its writes: each acknowledged one is at its number, none is there twice, none that
+/// was said to have no effect, and nothing that nobody wrote.
+pub fn versions(calls: &[Call], stored: &BTreeMap<(usize, String), Vec<Stored>>) -> Finding {
+    let mut finding = Finding::new("acknowledged writes and version histories");
+    let mut acknowledged = 0;
+    for ((tenant, register), calls) in by_register(calls) {
+        let at = format!("tenant {tenant}, register {register}");
+        let empty = Vec::new();
+        let versions = stored.get(&(tenant, register.to_owned())).unwrap_or(&empty);
+        let by_number: HashMap<u64, &str> = versions.iter().map(|v| (v.number, v.hash.as_str())).collect();
+        let mut writers: HashMap<String, &Call> = HashMap::new();
+        for call in calls {
+            let Some(value) = call.writes() else { continue };
+            writers.insert(hash_of(value), call);
+            let Told::Wrote { version, .. } = call.told else { continue };
+            acknowledged += 1;
+            if by_number.get(&version).copied() != Some(&hash_of(value)) {
+                finding.wrong(|| format!("{at}: an acknowledged write is not there: {call:?}"));
+            }
+        }
+        let mut numbers: Vec<u64> = by_number.keys().copied().collect();
+        numbers.sort_unstable();
+        if numbers.iter().zip(1..).any(|(has, wanted)| *has != wanted) || numbers.len() != versions.len() {
+            finding.wrong(|| format!("{at}: version numbers are not dense from 1"));
+        }
+        let mut seen = HashMap::new();
+        for version in versions {
+            match writers.get(&version.hash) {
+                None => finding.wrong(|| format!("{at}: nobody wrote version {}", version.number)),
+                Some(call) if matches!(call.told, Told::NotApplied | Told::Refused) => {
+                    finding.wrong(|| format!("{at}: version {} was said to have no effect: {call:?}", version.number));
+                }
+                Some(_) => {}
+            }
+            if let Some(twin) = seen.insert(&version.hash, version.number) {
+                finding.wrong(|| format!("{at}: one write is there twice, as versions {twin} and {}", version.number));
+            }
+        }
+    }
+    finding.looked_at = format!("{acknowledged} acknowledged writes");
+    finding
+}
+
+/// Each watcher has seen every revision after its first up to the last, once, in order.
+pub fn sequence(watcher: &str, seen: &[u64], from: u64, last: u64, finding: &mut Finding) {
+    let mut wanted = from + 1;
+    for revision in seen {
+        match *revision {
+            r if r == wanted => wanted += 1,
+            r if r < wanted => {
+                finding.wrong(|| format!("{watcher}: revision {r} again, or out of order, before {wanted}"))
+            }
+            r => {
+                finding.wrong(|| format!("{watcher}: revisions {wanted} to {} were never told", r - 1));
+                wanted = r + 1;
+            }
+        }
+    }
+    if wanted <= last {
+        finding.wrong(|| format!("{watcher}: nothing after revision {} though {last} is the last", wanted - 1));
+    }
+}
+
+#[cfg(test)]
+#[path = "checks_tests.rs"]
+mod tests;

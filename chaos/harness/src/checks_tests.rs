@@ -1,0 +1,70 @@
+//! Each checker on a history that is right and on ones that are wrong in one place.
+
+use super::*;
+
+fn call(ask: Ask, told: Told, began: u64, ended: u64) -> Call {
+    Call { client: 0, tenant: 0, register: "r".into(), ask, told, began, ended, sent: 1 }
+}
+
+fn put(value: u64, revision: u64, began: u64, ended: u64) -> Call {
+    call(Ask::Put { value }, Told::Wrote { revision, version: revision }, began, ended)
+}
+
+fn stale(value: u64, revision: u64, age_ms: u64, began: u64) -> Call {
+    call(Ask::Stale { floor: 0 }, Told::Saw { value, revision, age_ms }, began, began + 10)
+}
+
+const SECOND: u64 = 1_000_000;
+
+/// A stale read may be as old as it says, and no older.
+#[test]
+fn a_stale_read_is_no_older_than_it_says() {
+    let writes = vec![put(10, 1, 0, 100), put(11, 2, SECOND, SECOND + 100)];
+    let with = |read| freshness(&[writes.clone(), vec![read]].concat(), 1).violations;
+    assert_eq!(with(stale(10, 1, 3000, 3 * SECOND)), 0);
+    assert_eq!(with(stale(10, 1, 500, 3 * SECOND)), 1);
+    assert_eq!(with(stale(11, 2, 0, 3 * SECOND)), 0);
+    assert_eq!(with(stale(11, 1, 3000, 3 * SECOND)), 1, "the value of another revision");
+    let strong = call(Ask::Read, Told::Saw { value: 10, revision: 1, age_ms: 5000 }, 3 * SECOND, 3 * SECOND + 1);
+    assert_eq!(with(strong), 1, "a linearizable read has no age");
+    let floor =
+        call(Ask::Stale { floor: 2 }, Told::Saw { value: 10, revision: 1, age_ms: 9000 }, 3 * SECOND, 3 * SECOND + 1);
+    assert_eq!(with(floor), 1, "below min_revision");
+}
+
+/// A write acknowledged after another one began must not come before it.
+#[test]
+fn revisions_follow_real_time() {
+    assert_eq!(freshness(&[put(10, 2, 0, 10), put(11, 1, 20, 30)], 1).violations, 1);
+    assert_eq!(freshness(&[put(10, 2, 0, 25), put(11, 1, 20, 30)], 1).violations, 0);
+    assert_eq!(freshness(&[put(10, 1, 0, 25), put(11, 1, 20, 30)], 1).violations, 1);
+}
+
+/// Lost, doubled, denied and made-up versions.
+#[test]
+fn versions_are_the_writes() {
+    let stored = |values: &[u64]| {
+        let versions = values.iter().zip(1..).map(|(v, number)| Stored { number, hash: hash_of(*v) }).collect();
+        BTreeMap::from([((0, "r".to_owned()), versions)])
+    };
+    let calls = [put(10, 1, 0, 1), put(11, 2, 2, 3), call(Ask::Put { value: 12 }, Told::NotApplied, 4, 5)];
+    assert_eq!(versions(&calls, &stored(&[10, 11])).violations, 0);
+    assert_eq!(versions(&calls, &stored(&[10])).violations, 1, "lost");
+    assert_eq!(versions(&calls, &stored(&[10, 11, 10])).violations, 1, "twice");
+    assert_eq!(versions(&calls, &stored(&[10, 11, 12])).violations, 1, "denied");
+    assert_eq!(versions(&calls, &stored(&[10, 11, 99])).violations, 1, "made up");
+}
+
+/// A hole, a repetition and an end too early.
+#[test]
+fn a_watcher_sees_each_revision_once() {
+    let wrong = |seen: &[u64]| {
+        let mut finding = Finding::new("t");
+        sequence("w", seen, 3, 6, &mut finding);
+        finding.violations
+    };
+    assert_eq!(wrong(&[4, 5, 6]), 0);
+    assert_eq!(wrong(&[4, 6]), 1);
+    assert_eq!(wrong(&[4, 5, 5, 6]), 1);
+    assert_eq!(wrong(&[4, 5]), 1);
+}

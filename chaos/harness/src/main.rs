@@ -1,0 +1,87 @@
+//! `conflux-chaos`: faults, load and checkers on real processes.
+//!
+//! A run has two phases. In the first, [`nemesis`] harms the federation by a schedule that [`plan`] makes of the seed, while
+//! [`workload`] writes and reads. Then all is healed, open writes are settled by asking again under their keys, and [`inquest`] and
+//! [`checks`] say whether everything that clients were told can be true.
+
+mod checks;
+mod ground;
+mod history;
+mod inquest;
+mod linear;
+mod nemesis;
+mod plan;
+mod report;
+mod run;
+mod workload;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Harms a federation while it is used, and says whether it kept its promises.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  conflux-chaos run                                   # a federation of its own for 3 minutes, a seed of its own
+  conflux-chaos run --seed 42 --seconds 600           # the faults of seed 42, for ten minutes
+  conflux-chaos run --federation .conflux-dev/federation.json
+                                                      # one that runs: leaders are transferred and tenants moved, nothing is killed
+  conflux-chaos plan --seed 42                        # only shows what seed 42 would do
+
+Exit status: 0 clean, 1 violated or undecided, 2 the run does not count or could not be done.
+The binary under test is `conflux` beside this program; CONFLUX_BIN names another one.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Harms, loads, heals, checks, and writes a report.
+    Run(Options),
+    /// Shows the schedule of a seed.
+    Plan(Options),
+}
+
+/// What a run is told.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Of schedule and load; a new one where it is left out. It is printed, and stands in the report.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How long harm is done; healing and checking come after it.
+    #[arg(long, default_value_t = 180)]
+    seconds: u64,
+    /// `federation.json` of one that runs already: only what any operator may ask is done to it.
+    #[arg(long, value_name = "FILE")]
+    federation: Option<PathBuf>,
+    /// Where reports, logs and, after a violation, all data are kept: a directory for each run.
+    #[arg(long, value_name = "DIR", default_value = "chaos-reports")]
+    out: PathBuf,
+    /// Calls a second that the clients aim at.
+    #[arg(long, default_value_t = 400)]
+    rate: u64,
+    /// Tenants of the run.
+    #[arg(long, default_value_t = 2)]
+    tenants: usize,
+    /// Clients of each tenant.
+    #[arg(long, default_value_t = 16)]
+    clients: usize,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(options) => run::run(options).await,
+        Command::Plan(options) => run::show_plan(&options),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(why) => {
+            eprintln!("conflux-chaos: {why:#}");
+            ExitCode::from(2)
+        }
+    }
+}

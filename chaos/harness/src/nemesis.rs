@@ -1,0 +1,297 @@
+//! Carries the schedule out, heals, and remembers what was done when.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use conflux_tests::{Client, Federation, federation::runs};
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use crate::{
+    ground::{Ground, ask, tell},
+    history::{Clock, Micros},
+    plan::{Fault, Planned},
+};
+
+/// A fault as it came about.
+#[derive(Debug, Clone, Serialize)]
+pub struct Done {
+    pub kind: &'static str,
+    /// Whom it met, or why it could not be done.
+    pub what: String,
+    pub landed: bool,
+    pub began: Micros,
+    pub ended: Micros,
+}
+
+/// A move that was begun.
+#[derive(Debug, Clone, Serialize)]
+pub struct Moved {
+    pub id: u64,
+    pub tenant: usize,
+    pub to: String,
+    pub began: Micros,
+    /// When it was seen to have ended.
+    pub ended: Option<Micros>,
+    /// `done` or `given_up`; the last one seen where it has not ended.
+    pub state: String,
+    pub pause_ms: u64,
+}
+
+/// See the module.
+pub struct Nemesis {
+    clock: Clock,
+    groups: Vec<String>,
+    tenants: Vec<String>,
+    operators: Vec<Client>,
+    federation: Option<Federation>,
+    pub done: Arc<Mutex<Vec<Done>>>,
+    pub moves: Arc<Mutex<Vec<Moved>>>,
+    movers: Vec<JoinHandle<()>>,
+    /// Who ended without being told to.
+    pub fallen: Vec<String>,
+}
+
+impl Nemesis {
+    /// `federation`: the one whose processes may be harmed.
+    pub fn new(ground: &Ground, federation: Option<Federation>, clock: Clock) -> Self {
+        Self {
+            clock,
+            groups: ground.groups(),
+            tenants: ground.tenants.iter().map(|t| t.name.clone()).collect(),
+            operators: ground.operators.clone(),
+            federation,
+            done: Arc::default(),
+            moves: Arc::default(),
+            movers: Vec::new(),
+            fallen: Vec::new(),
+        }
+    }
+
+    /// The federation, to be asked when all is over.
+    pub fn federation(&self) -> Option<&Federation> {
+        self.federation.as_ref()
+    }
+
+    /// Gives the federation back.
+    pub fn into_federation(self) -> Option<Federation> {
+        self.federation
+    }
+
+    /// One fault after the other, each at its time or later; moves beside them.
+    pub async fn run(&mut self, schedule: &[Planned], until_ms: u64) {
+        for planned in schedule {
+            if self.clock.now() / 1000 >= until_ms {
+                break;
+            }
+            self.sleep_until(planned.at_ms).await;
+            match planned.fault {
+                Fault::Move { tenant } => self.begin_move(tenant),
+                ref fault => self.one(fault).await,
+            }
+        }
+        self.sleep_until(until_ms).await;
+    }
+
+    async fn sleep_until(&self, at_ms: u64) {
+        tokio::time::sleep(Duration::from_millis(at_ms.saturating_sub(self.clock.now() / 1000))).await;
+    }
+
+    async fn one(&mut self, fault: &Fault) {
+        self.heal();
+        let began = self.clock.now();
+        let (what, landed) = match self.harm(fault).await {
+            Ok(what) => (what, true),
+            Err(why) => (format!("not done: {why:#}"), false),
+        };
+        self.done.lock().push(Done { kind: fault.kind(), what, landed, began, ended: self.clock.now() });
+    }
+
+    async fn harm(&mut self, fault: &Fault) -> Result<String> {
+        match *fault {
+            Fault::KillMember { group, member, down_ms } => {
+                let name = self.member(group, member)?;
+                self.kill(vec![name], down_ms).await
+            }
+            Fault::KillLeader { group, down_ms } => {
+                let name = self.leader(group).await?;
+                self.kill(vec![name], down_ms).await
+            }
+            Fault::KillMajority { group, down_ms } => {
+                let names = vec![self.leader(group).await?, self.follower(group).await?];
+                self.kill(names, down_ms).await
+            }
+            Fault::KillAll { down_ms } => self.kill_all(down_ms).await,
+            Fault::PauseMember { group, member, for_ms } => {
+                let name = self.member(group, member)?;
+                self.pause(&name, for_ms).await
+            }
+            Fault::PauseLeader { group, for_ms } => {
+                let name = self.leader(group).await?;
+                self.pause(&name, for_ms).await
+            }
+            Fault::KillGateway { gateway, down_ms } => {
+                let federation = self.owned()?;
+                federation.kill_gateway(gateway).await;
+                tokio::time::sleep(Duration::from_millis(down_ms)).await;
+                federation.start_gateway(gateway);
+                Ok(federation.description.gateways[gateway].member.clone())
+            }
+            Fault::PauseGateway { gateway, for_ms } => {
+                let gateway = self.owned()?.description.gateways[gateway].clone();
+                stop_and_go(gateway.pid, for_ms).await?;
+                Ok(format!("{} for {for_ms} ms", gateway.member))
+            }
+            Fault::TransferLeader { group } => {
+                let (group, from) = (self.groups[group].clone(), self.leader(group).await?);
+                tell(&self.operators, &format!("/_cluster/{group}/leader/transfer"), &json!({})).await?;
+                Ok(format!("{group}, away from {from}"))
+            }
+            Fault::Move { .. } => Ok(String::new()),
+        }
+    }
+
+    fn owned(&mut self) -> Result<&mut Federation> {
+        self.federation.as_mut().context("its processes are not ours")
+    }
+
+    async fn kill(&mut self, names: Vec<String>, down_ms: u64) -> Result<String> {
+        let federation = self.owned()?;
+        federation.kill_at_once(&names).await;
+        tokio::time::sleep(Duration::from_millis(down_ms)).await;
+        for name in &names {
+            federation.restart(name);
+        }
+        Ok(format!("{} for {down_ms} ms", names.join(", ")))
+    }
+
+    async fn kill_all(&mut self, down_ms: u64) -> Result<String> {
+        let federation = self.owned()?;
+        let names: Vec<String> = federation.description.members.iter().map(|m| m.member.clone()).collect();
+        federation.kill_at_once(&names).await;
+        let gateways = federation.description.gateways.len();
+        for gateway in 0..gateways {
+            federation.kill_gateway(gateway).await;
+        }
+        tokio::time::sleep(Duration::from_millis(down_ms)).await;
+        for name in &names {
+            federation.restart(name);
+        }
+        for gateway in 0..gateways {
+            federation.start_gateway(gateway);
+        }
+        Ok(format!("{} members and {gateways} gateways", names.len()))
+    }
+
+    async fn pause(&mut self, name: &str, for_ms: u64) -> Result<String> {
+        let pid = self.owned()?.member(name).pid;
+        stop_and_go(pid, for_ms).await?;
+        Ok(format!("{name} for {for_ms} ms"))
+    }
+
+    fn member(&self, group: usize, member: usize) -> Result<String> {
+        let federation = self.federation.as_ref().context("its processes are not ours")?;
+        let members = federation.members(&self.groups[group]);
+        ensure!(!members.is_empty(), "{} has no members", self.groups[group]);
+        Ok(members[member % members.len()].member.clone())
+    }
+
+    async fn leader(&self, group: usize) -> Result<String> {
+        let answer = ask(&self.operators, &format!("/_cluster/{}/leader", self.groups[group])).await?;
+        Ok(answer["member"].as_str().context("no leader is known")?.to_owned())
+    }
+
+    async fn follower(&self, group: usize) -> Result<String> {
+        let (leader, federation) = (self.leader(group).await?, self.federation.as_ref().context("not ours")?);
+        let other = federation.members(&self.groups[group]).into_iter().find(|m| m.member != leader);
+        Ok(other.context("one more member")?.member)
+    }
+
+    /// Begins a move of the tenant to the next shard group, and follows it until it has ended.
+    fn begin_move(&mut self, tenant: usize) {
+        let (operators, clock, moves) = (self.operators.clone(), self.clock, Arc::clone(&self.moves));
+        let name = self.tenants[tenant].clone();
+        let shards: Vec<String> = self.groups[..self.groups.len() - 1].to_vec();
+        self.movers.push(tokio::spawn(async move {
+            let Ok((id, to)) = ask_for_move(&operators, &name, &shards).await else { return };
+            if moves.lock().iter().any(|m| m.id == id) {
+                return; // it was under way already
+            }
+            let moved = Moved { id, tenant, to, began: clock.now(), ended: None, state: String::new(), pause_ms: 0 };
+            moves.lock().push(moved);
+            loop {
+                if let Ok(shown) = ask(&operators, &format!("/api/v1/admin/moves/{id}")).await {
+                    let mut moves = moves.lock();
+                    if let Some(known) = moves.iter_mut().find(|m| m.id == id) {
+                        known.state = shown["state"].as_str().unwrap_or_default().to_owned();
+                        known.pause_ms = shown["pause_ms"].as_u64().unwrap_or(0);
+                        if matches!(known.state.as_str(), "done" | "given_up") {
+                            known.ended = Some(clock.now());
+                            return;
+                        }
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }));
+    }
+
+    /// Starts every process that ended without being told to, and notes it: none ever should.
+    pub fn heal(&mut self) {
+        let Some(federation) = self.federation.as_mut() else { return };
+        let now = self.clock.now();
+        let mut fallen = Vec::new();
+        let members: Vec<_> = federation.description.members.iter().map(|m| (m.member.clone(), m.pid)).collect();
+        for (name, _) in members.into_iter().filter(|(_, pid)| !runs(*pid)) {
+            federation.restart(&name);
+            fallen.push(name);
+        }
+        for gateway in 0..federation.description.gateways.len() {
+            let known = federation.description.gateways[gateway].clone();
+            if !runs(known.pid) {
+                federation.start_gateway(gateway);
+                fallen.push(known.member);
+            }
+        }
+        self.fallen.extend(fallen.iter().cloned());
+        self.done.lock().extend(fallen.into_iter().map(|what| Done {
+            kind: "a process ended by itself",
+            what,
+            landed: true,
+            began: now,
+            ended: now,
+        }));
+    }
+
+    /// Waits until every move that was begun has ended; how many have not.
+    pub async fn moves_end(&mut self, within: Duration) -> usize {
+        let start = tokio::time::Instant::now();
+        while self.movers.iter().any(|m| !m.is_finished()) && start.elapsed() < within {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for mover in self.movers.drain(..) {
+            mover.abort();
+        }
+        self.moves.lock().iter().filter(|m| m.ended.is_none()).count()
+    }
+}
+
+async fn ask_for_move(operators: &[Client], tenant: &str, shards: &[String]) -> Result<(u64, String)> {
+    let record = ask(operators, &format!("/api/v1/admin/tenants/{tenant}")).await?;
+    let at = shards.iter().position(|s| record["shard"] == **s).context("a shard of this federation")?;
+    let to = shards[(at + 1) % shards.len()].clone();
+    let begun = tell(operators, "/api/v1/admin/moves", &json!({"tenant": tenant, "to": to})).await?;
+    Ok((begun["id"].as_u64().context("a move with an id")?, to))
+}
+
+async fn stop_and_go(pid: i32, for_ms: u64) -> Result<()> {
+    use nix::{
+        sys::signal::{Signal, kill},
+        unistd::Pid,
+    };
+    kill(Pid::from_raw(pid), Signal::SIGSTOP)?;
+    tokio::time::sleep(Duration::from_millis(for_ms)).await;
+    Ok(kill(Pid::from_raw(pid), Signal::SIGCONT)?)
+}

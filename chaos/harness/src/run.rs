@@ -1,0 +1,228 @@
+//! One run, from the seed to the report.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use conflux_tests::Federation;
+
+use crate::{
+    Options,
+    checks::{self, Finding},
+    ground::{Ground, describe, start_federation, suitable},
+    history::{Call, Clock, Micros, Told},
+    inquest,
+    nemesis::Nemesis,
+    plan::{self, Grounds},
+    report::{Report, by_second, outcomes},
+    workload::Workload,
+};
+
+/// Below this the load shows nothing, and the run does not count.
+const LEAST_RATE: f64 = 100.0;
+/// How long open writes are asked again.
+const SETTLES_WITHIN: Duration = Duration::from_secs(120);
+
+fn seed_of(options: &Options) -> u64 {
+    options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()))
+}
+
+/// Prints what the seed would do to a federation as `run` starts it.
+pub fn show_plan(options: &Options) -> Result<u8> {
+    let grounds = Grounds { groups: 3, gateways: 2, tenants: options.tenants, processes: true, moves: true };
+    let seed = seed_of(options);
+    println!("seed {seed}; groups 0 and 1 hold tenants, 2 is placement");
+    for planned in plan::schedule(seed, options.seconds, grounds) {
+        println!("{:>8} ms  {}", planned.at_ms, serde_json::to_string(&planned.fault)?);
+    }
+    Ok(0)
+}
+
+/// What was gathered while harm was done.
+struct Gathered {
+    calls: Vec<Call>,
+    open: usize,
+    unsettled: usize,
+    watch_events: usize,
+    healed_at: Micros,
+    findings: Vec<Finding>,
+}
+
+/// Runs, reports, and says how it went by the exit status.
+pub async fn run(options: Options) -> Result<u8> {
+    ensure!(options.tenants > 0 && options.clients > 0 && options.rate > 0, "tenants, clients and rate begin at 1");
+    let seed = seed_of(&options);
+    let command = command_of(&options, seed);
+    println!("seed {seed}; again: {command}");
+    let out = directory(&options.out, seed)?;
+    let (federation, description) = match &options.federation {
+        Some(file) => (None, describe(file)?),
+        None => {
+            let federation = start_federation(&out).await?;
+            let description = federation.description.clone();
+            (Some(federation), description)
+        }
+    };
+    suitable(&description)?;
+    let ground = Ground::prepare(description, seed, options.tenants).await.context("making the tenants")?;
+    let clock = Clock::start();
+    let mut nemesis = Nemesis::new(&ground, federation, clock);
+    let gathered = gather(&options, seed, &ground, &mut nemesis, clock).await?;
+    let report = judge(&options, seed, command, gathered, &nemesis);
+    report.write(&out)?;
+    tell(&report, &out);
+    clean_up(ground, nemesis.into_federation(), report.verdict == "clean").await;
+    Ok(match report.verdict.as_str() {
+        "clean" => 0,
+        "does not count" => 2,
+        _ => 1,
+    })
+}
+
+async fn gather(
+    options: &Options,
+    seed: u64,
+    ground: &Ground,
+    nemesis: &mut Nemesis,
+    clock: Clock,
+) -> Result<Gathered> {
+    let mut load = Workload::start(&ground.tenants, clock, seed, options.clients, options.rate);
+    let schedule = plan::schedule(seed, options.seconds, ground.grounds(nemesis.federation().is_some()));
+    println!("{} faults are planned over {} s", schedule.len(), options.seconds);
+    nemesis.run(&schedule, options.seconds * 1000).await;
+    nemesis.heal();
+    let healed_at = clock.now();
+    load.stop().await;
+    let moves_left = nemesis.moves_end(inquest::HEALS_WITHIN).await;
+    let (live, last) = inquest::liveness(ground, moves_left, &nemesis.fallen).await;
+    let (open, unsettled) = load.settle(SETTLES_WITHIN).await;
+    // Settling may have written: what the watchers owe ends with a write after it.
+    let (_, end) = inquest::liveness(ground, 0, &[]).await;
+    let last: Vec<u64> = last.iter().zip(&end).map(|(a, b)| *a.max(b)).collect();
+    let (sequence, watch_events) = inquest::watchers(ground, &last).await;
+    let calls = load.shared.calls.lock().clone();
+    let mut findings = vec![checks::linearizability(&calls), checks::freshness(&calls, ground.tenants.len())];
+    findings.push(match inquest::stored(ground, &load.shared).await {
+        Ok(stored) => checks::versions(&calls, &stored),
+        Err(why) => {
+            let mut finding = Finding::new("acknowledged writes and version histories");
+            finding.wrong(|| format!("they cannot be read: {why:#}"));
+            finding
+        }
+    });
+    findings.extend([sequence, inquest::audit(ground).await]);
+    if let Some(federation) = nemesis.federation() {
+        findings.push(inquest::convergence(ground, federation, &calls).await);
+    }
+    findings.extend([live, inquest::odd_answers(&load.shared)]);
+    Ok(Gathered { calls, open, unsettled, watch_events, healed_at, findings })
+}
+
+fn judge(options: &Options, seed: u64, command: String, gathered: Gathered, nemesis: &Nemesis) -> Report {
+    let Gathered { calls, open, unsettled, watch_events, healed_at, findings } = gathered;
+    let faults = nemesis.done.lock().clone();
+    let moves = nemesis.moves.lock().clone();
+    let mut faults_by_kind = BTreeMap::new();
+    for fault in faults.iter().filter(|f| f.landed) {
+        *faults_by_kind.entry(fault.kind).or_default() += 1;
+    }
+    // What was surely not done is no load.
+    let loaded = calls.iter().filter(|c| !matches!(c.told, Told::NotApplied | Told::Open)).count();
+    let calls_per_second = loaded as f64 / (healed_at as f64 / 1e6);
+    let verdict = if findings.iter().any(|f| f.violations > 0) {
+        "VIOLATED"
+    } else if unsettled > 0 || findings.iter().any(|f| f.undecided > 0) {
+        "undecided"
+    } else if calls_per_second < LEAST_RATE || (faults_by_kind.is_empty() && moves.is_empty()) {
+        "does not count"
+    } else {
+        "clean"
+    };
+    Report {
+        seed,
+        seconds: options.seconds,
+        command,
+        verdict: verdict.into(),
+        calls: loaded,
+        calls_per_second,
+        outcomes: outcomes(&calls),
+        watch_events,
+        open,
+        unsettled,
+        faults_by_kind,
+        moves_done: moves.iter().filter(|m| m.state == "done").count(),
+        moves_given_up: moves.iter().filter(|m| m.state == "given_up").count(),
+        findings,
+        faults,
+        moves,
+        healed_at,
+        seconds_line: by_second(&calls, healed_at / 1_000_000),
+    }
+}
+
+/// The command that does the same again.
+fn command_of(options: &Options, seed: u64) -> String {
+    let federation = options.federation.as_ref().map(|f| format!(" --federation {}", f.display())).unwrap_or_default();
+    let Options { seconds, rate, tenants, clients, .. } = options;
+    format!(
+        "conflux-chaos run --seed {seed} --seconds {seconds} --rate {rate} --tenants {tenants} --clients {clients}{federation}"
+    )
+}
+
+/// A directory for this run, which no run before it had.
+fn directory(out: &Path, seed: u64) -> Result<PathBuf> {
+    std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+    for n in 0u32.. {
+        let directory = out.join(if n == 0 { format!("seed-{seed}") } else { format!("seed-{seed}-{n}") });
+        match std::fs::create_dir(&directory) {
+            Ok(()) => return std::fs::canonicalize(directory).context("the directory of this run"),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e).with_context(|| format!("making {}", directory.display())),
+        }
+    }
+    anyhow::bail!("{} is full", out.display())
+}
+
+fn tell(report: &Report, out: &Path) {
+    println!(
+        "{} calls ({:.0}/s), {} watch events, moves: {} done, {} given up; open writes: {}, settled but {}",
+        report.calls,
+        report.calls_per_second,
+        report.watch_events,
+        report.moves_done,
+        report.moves_given_up,
+        report.open,
+        report.unsettled
+    );
+    println!("faults: {:?}", report.faults_by_kind);
+    for finding in &report.findings {
+        let word = if finding.passed() { "ok" } else { "VIOLATED" };
+        println!("{word:>9}  {}: {}, {} violations", finding.checker, finding.looked_at, finding.violations);
+        for words in finding.words.iter().take(3) {
+            println!("           {words}");
+        }
+    }
+    println!("verdict: {}; report: {}", report.verdict, out.join("report.html").display());
+}
+
+/// Somebody else's federation is left as it was found; of our own the logs stay, and after a violation the data too.
+async fn clean_up(ground: Ground, federation: Option<Federation>, clean: bool) {
+    let Some(federation) = federation else {
+        for tenant in &ground.tenants {
+            if let Err(why) = ground.operators[0].delete(&format!("/api/v1/admin/tenants/{}", tenant.name)).await {
+                eprintln!("the tenant {} stays: {why:#}", tenant.name);
+            }
+        }
+        return;
+    };
+    let directories: Vec<PathBuf> = federation.description.members.iter().map(|m| m.data_dir.clone()).collect();
+    let stopped = tokio::task::spawn_blocking(move || drop(federation)).await;
+    if clean && stopped.is_ok() {
+        for directory in directories {
+            let _ = std::fs::remove_dir_all(directory); // what is left takes room and does no harm
+        }
+    }
+}
