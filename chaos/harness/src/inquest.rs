@@ -153,6 +153,7 @@ fn of(call: &Call, tenant: &Tenant) -> Option<Acknowledged> {
         revision: format!("1.{revision}"),
         sha256: hash_of(call.writes()?),
         at: std::time::Instant::now(),
+        took: std::time::Duration::ZERO,
     })
 }
 
