@@ -35,7 +35,7 @@ pub fn is_held(rows: &impl Read, now_ms: u64) -> Result<Option<String>, FatalErr
     let waits: Vec<String> =
         groups::all(rows)?.into_iter().map(|g| g.name).filter(|name| !closed.reported.contains(name)).collect();
     Ok(Some(format!(
-        "placement was restored from a backup and waits for its shards to report: {}. Start them, or see `conflux restored open`",
+        "placement was restored from a backup and waits for its shards to report: {}. start them; `conflux restored list` shows what is missing",
         waits.join(", ")
     )))
 }
