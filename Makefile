@@ -7,7 +7,7 @@ CONFLUX := $(TARGET_DIR)/debug/conflux
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check api-fuzz fuzz fmt measure chaos chaos-long
+.PHONY: help setup build run test check api-fuzz fuzz fmt measure bench chaos chaos-long
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,12 @@ chaos-long: ## the same for half an hour, or SECONDS=
 
 measure: build ## run the measurements that are no tests, and print what they find
 	$(CARGO) test --workspace --locked --lib -- --ignored --nocapture
+
+# A release build and about ten minutes, better on a machine that nobody else uses; ARGS="--quick" for one.
+bench: setup ## measure against etcd on this machine and renew docs/benchmarks.md (needs etcd-server)
+	$(CARGO) build --release --workspace --locked --bin conflux --bin conflux-bench
+	$(TARGET_DIR)/release/conflux-bench run --conflux $(TARGET_DIR)/release/conflux $(ARGS)
+	$(TARGET_DIR)/release/conflux-bench report
 
 fmt: ## format the code
 	$(CARGO) fmt --all

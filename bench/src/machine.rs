@@ -1,0 +1,41 @@
+//! What the machine is, for the reader of the page.
+
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+
+/// As the kernel shows it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Machine {
+    pub processor: String,
+    pub cores: usize,
+    pub memory_mib: u64,
+    pub kernel: String,
+    /// `/proc/loadavg` before anything was started.
+    pub load_before: String,
+}
+
+impl Machine {
+    /// This one, now.
+    pub fn here() -> Self {
+        let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
+        let named = |text: &str, name: &str| {
+            let line = text.lines().find(|l| l.starts_with(name)).and_then(|l| l.split_once(':'));
+            line.map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+        };
+        let memory = named(&read("/proc/meminfo"), "MemTotal");
+        Self {
+            processor: named(&read("/proc/cpuinfo"), "model name"),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            memory_mib: memory.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) / 1024,
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            load_before: read("/proc/loadavg").trim().to_owned(),
+        }
+    }
+}
+
+/// Now, in UTC, to the second.
+pub fn now() -> String {
+    let now = time::OffsetDateTime::now_utc();
+    format!("{} {:02}:{:02}:{:02} UTC", now.date(), now.hour(), now.minute(), now.second())
+}
