@@ -15,6 +15,7 @@ pub mod grant;
 pub mod headers;
 pub mod ids;
 pub mod labels;
+pub mod planted;
 pub mod quotas;
 pub mod reference;
 pub mod release;

@@ -13,6 +13,7 @@ use conflux_common::{
     error::{ApiError, Code},
     headers,
     ids::{Epoch, TenantName},
+    planted,
     telemetry::Readiness,
 };
 use conflux_proto::context::{IdempotencyKey, MAX_DEADLINE};
@@ -378,6 +379,7 @@ fn level(call: &Call, target: &Target, body: &[u8]) -> Result<Level, ApiError> {
         [] if call.kind == Kind::Fetch => Ok(Level::Any),
         [] => Ok(Level::Leader),
         [one] if one == "stale" => Ok(Level::Any),
+        [one] if one == "linearizable" && planted::has("unconfirmed_read") => Ok(Level::Any),
         [one] if one == "leader" || one == "linearizable" => Ok(Level::Leader),
         [_] => Err(ApiError::invalid("consistency", "one of stale, leader, linearizable")),
         _ => Err(ApiError::invalid("consistency", "given twice, with different values")),

@@ -2,9 +2,10 @@
 //!
 //! A run has two phases. In the first, [`nemesis`] harms the federation by a schedule that [`plan`] makes of the seed, while
 //! [`workload`] writes and reads. Then all is healed, open writes are settled by asking again under their keys, and [`inquest`] and
-//! [`checks`] say whether everything that clients were told can be true.
+//! [`checks`] say whether everything that clients were told can be true. [`gate`] proves the harness itself: it must find planted bugs.
 
 mod checks;
+mod gate;
 mod ground;
 mod history;
 mod inquest;
@@ -33,6 +34,7 @@ const EXAMPLES: &str = "Examples:
   conflux-chaos run --federation .conflux-dev/federation.json
                                                       # one that runs: leaders are transferred and tenants moved, nothing is killed
   conflux-chaos plan --seed 42                        # only shows what seed 42 would do
+  conflux-chaos gate --seconds 40                     # plants known bugs, each of which must be found (debug builds)
 
 Exit status: 0 clean, 1 violated or undecided, 2 the run does not count or could not be done.
 The binary under test is `conflux` beside this program; CONFLUX_BIN names another one.";
@@ -43,6 +45,8 @@ enum Command {
     Run(Options),
     /// Shows the schedule of a seed.
     Plan(Options),
+    /// Runs once for each planted bug, in a debug build; each must be found.
+    Gate(Planting),
 }
 
 /// What a run is told.
@@ -71,11 +75,22 @@ pub struct Options {
     clients: usize,
 }
 
+/// What the gate is told.
+#[derive(Debug, Args)]
+struct Planting {
+    #[command(flatten)]
+    run: Options,
+    /// Only this planted bug; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(options) => run::run(options).await,
         Command::Plan(options) => run::show_plan(&options),
+        Command::Gate(options) => gate::gate(&options).await,
     };
     match done {
         Ok(code) => ExitCode::from(code),

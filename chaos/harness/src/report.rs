@@ -18,6 +18,8 @@ pub struct Report {
     pub seconds: u64,
     /// Runs it again.
     pub command: String,
+    /// The planted bug, where there is one.
+    pub planted: Option<String>,
     /// `clean`, `VIOLATED`, `undecided` or `does not count`.
     pub verdict: String,
     pub calls: usize,
@@ -144,6 +146,9 @@ impl Report {
             self.moves_given_up,
         )?;
         write!(page, " Writes left open: {}; after asking again under their keys: {}.", self.open, self.unsettled)?;
+        if let Some(planted) = &self.planted {
+            write!(page, " <b>Planted bug: {}</b>", escaped(planted))?;
+        }
         write!(page, "</p><p>Again: <code>{}</code></p>", escaped(&self.command))?;
         self.verdicts(page)?;
         self.chart(page)?;

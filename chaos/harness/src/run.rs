@@ -26,6 +26,11 @@ const LEAST_RATE: f64 = 100.0;
 /// How long open writes are asked again.
 const SETTLES_WITHIN: Duration = Duration::from_secs(120);
 
+/// The planted bug of the processes, which inherit this program's environment.
+fn planted() -> Option<String> {
+    std::env::var(conflux_common::planted::VARIABLE).ok()
+}
+
 fn seed_of(options: &Options) -> u64 {
     options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()))
 }
@@ -145,6 +150,7 @@ fn judge(options: &Options, seed: u64, command: String, gathered: Gathered, neme
         seed,
         seconds: options.seconds,
         command,
+        planted: planted(),
         verdict: verdict.into(),
         calls: loaded,
         calls_per_second,
@@ -165,10 +171,11 @@ fn judge(options: &Options, seed: u64, command: String, gathered: Gathered, neme
 
 /// The command that does the same again.
 fn command_of(options: &Options, seed: u64) -> String {
+    let planted = planted().map(|bug| format!("{}={bug} ", conflux_common::planted::VARIABLE)).unwrap_or_default();
     let federation = options.federation.as_ref().map(|f| format!(" --federation {}", f.display())).unwrap_or_default();
     let Options { seconds, rate, tenants, clients, .. } = options;
     format!(
-        "conflux-chaos run --seed {seed} --seconds {seconds} --rate {rate} --tenants {tenants} --clients {clients}{federation}"
+        "{planted}conflux-chaos run --seed {seed} --seconds {seconds} --rate {rate} --tenants {tenants} --clients {clients}{federation}"
     )
 }
 

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use conflux_common::{
     error::{ApiError, Code},
     ids::RevisionMark,
+    planted,
 };
 use tokio::{
     sync::watch,
@@ -104,7 +105,10 @@ impl Watcher {
         let Opening { identity, route, wish, transport } = opening;
         let selection = wish.selection()?;
         let scope = Scope::new(&lane.handles.cluster, route.id);
-        let from = read_from(&scope, &wish)?;
+        let mut from = read_from(&scope, &wish)?;
+        if let Some(from) = from.as_mut().filter(|_| planted::has("repeated_event")) {
+            from.revision.0 = from.revision.0.saturating_sub(1);
+        }
         let trust = lane.trust.changes();
         let left = lane.trust.check(&identity, &route.name, &selection)?;
         let seat = lane.seats.take(&identity.principal.name, transport)?;
@@ -181,6 +185,7 @@ impl Watcher {
             self.wake.borrow_and_update();
             let step = self.hub.with_ring(|ring| self.cursor.step(ring));
             match step {
+                Step::Give(held) if held.mark.revision.0 % 500 == 0 && planted::has("lost_event") => {}
                 Step::Give(held) => {
                     if let Some(told) = self.select(held) {
                         self.spoken();

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use conflux_common::planted;
 use conflux_proto::{
     audit,
     log::ShardCommand,
@@ -42,7 +43,10 @@ pub(super) fn append(tx: &mut Tx<'_>, tenant: &mut store::Tenant, command: &Shar
         request_id: command.request_id.clone(),
         trace_id: command.trace_id.clone(),
         revision: tenant.revision,
-        previous_hash: tenant.audit_hash.clone(),
+        previous_hash: match tenant.audit_seq % 100 == 99 && planted::has("broken_chain") {
+            true => Default::default(),
+            false => tenant.audit_hash.clone(),
+        },
         hash: Default::default(),
     };
     record.hash = audit::hash(&record);
