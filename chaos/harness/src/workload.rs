@@ -45,7 +45,8 @@ pub struct Shared {
     stop: AtomicBool,
 }
 
-/// A write of unknown outcome, to be settled by sending it again under its key.
+/// A write that may be sent again under its key.
+#[derive(Clone)]
 struct Unsettled {
     call: Call,
     key: String,
@@ -68,6 +69,8 @@ struct Worker {
     at: usize,
     rng: StdRng,
     shared: Arc<Shared>,
+    /// The last write that was acknowledged.
+    done: Option<Unsettled>,
 }
 
 impl Workload {
@@ -96,6 +99,7 @@ impl Workload {
                     at: w,
                     rng: StdRng::seed_from_u64(seed ^ (id as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
                     shared: Arc::clone(&shared),
+                    done: None,
                 };
                 tasks.push(tokio::spawn(worker.run(pace)));
             }
@@ -203,7 +207,8 @@ impl Worker {
             match self.rng.random_range(0..100) {
                 0..20 => left.extend(self.write(false).await),
                 20..40 => left.extend(self.write(true).await),
-                40..75 => self.read().await,
+                40..43 => self.repeat().await,
+                43..75 => self.read().await,
                 _ => self.stale().await,
             }
         }
@@ -249,8 +254,24 @@ impl Worker {
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            self.shared.calls.lock().push(open.call);
+            self.shared.calls.lock().push(open.call.clone());
+            if open.call.wrote().is_some() {
+                self.done = Some(open);
+            }
             return None;
+        }
+    }
+
+    /// Sends an acknowledged write again under its key: it has no second effect, which the stored versions show, and gets the
+    /// first answer.
+    async fn repeat(&mut self) {
+        let Some(done) = self.done.take() else { return };
+        let mut again = done.clone();
+        again.call.told = Told::Open;
+        attempt(&self.shared, &self.name, self.client(), &mut again).await;
+        let told = again.call.told;
+        if matches!(told, Told::Wrote { .. } | Told::Refused) && told != done.call.told {
+            self.shared.odd.lock().push(format!("another answer to the same key, {told:?}: {:?}", done.call));
         }
     }
 
