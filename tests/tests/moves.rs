@@ -254,6 +254,41 @@ async fn a_move_that_cannot_be_is_given_up() {
     verify(&demo, "demo", &acknowledged).await;
 }
 
+/// Cancelled at any moment: what the operator is told is what happens. Either it is given up, or it was committed before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_move_ends_as_it_was_answered() {
+    let federation = Federation::start(Shape { replicas: 1, ..TWO_GROUPS }).await.unwrap();
+    let demo = federation.demo();
+    let load = Writers::start(&demo, "demo", "w", 2, 512);
+    let mut given_up = 0;
+    for looks in [0, 0, 2, 4, 8, 16, 32, 64] {
+        let (at, epoch) = home(&federation, "demo").await;
+        let id = begin(&federation, "demo", other(&at)).await;
+        let path = format!("/api/v1/admin/moves/{id}");
+        for _ in 0..looks {
+            federation.operator().get(&path).await.unwrap().expect(&[200]).unwrap();
+        }
+        let answer = federation.operator().post_json(&format!("{path}/cancel"), &json!({})).await.unwrap();
+        let shown = ended(&federation, id, Duration::from_secs(60)).await;
+        let (now, later) = home(&federation, "demo").await;
+        match answer.status {
+            202 => {
+                assert_eq!((shown["state"].as_str(), now, later), (Some("given_up"), at, epoch), "{shown}");
+                given_up += 1;
+            }
+            412 => {
+                assert_eq!((shown["state"].as_str(), now.as_str()), (Some("done"), other(&at)), "{shown}");
+                assert!(later > epoch);
+            }
+            _ => panic!("{}", answer.text()),
+        }
+    }
+    assert!(given_up > 0, "the first ones are cancelled before anything is copied");
+    let (acknowledged, refused) = load.finish().await;
+    assert_eq!(refused, Vec::<String>::new(), "no write is refused");
+    verify(&demo, "demo", &acknowledged).await;
+}
+
 /// Placement has no majority while a move is in its phases: the tenant waits where it is, and the move ends when placement is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_waits_for_placement() {

@@ -24,7 +24,7 @@ const WITHIN: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Storage (s3://)")]
 pub struct StorageArgs {
-    /// Of another service than Amazon's: https://minio.example.com
+    /// Of another service than Amazon's: `https://minio.example.com`
     #[arg(long, env = "CONFLUX_S3_ENDPOINT", value_name = "URL")]
     s3_endpoint: Option<String>,
     /// The bucket's region
