@@ -29,19 +29,22 @@ pub async fn run(shard: Arc<Shard>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // A promotion is promised at least a minute ahead: a round that comes before has seen it.
     let mut next_promotion = None;
+    // A tenant that moves away or is deleted may have millions of rows: the next round follows at once.
+    let mut unfinished = false;
     loop {
         tokio::select! {
             () = shard.stopping.cancelled() => return,
+            () = std::future::ready(()), if unfinished => {}
             () = shard.ownership.going() => {}
             _ = ticks.tick() => {}
             () = reached(&shard, next_promotion) => {}
         }
-        next_promotion = None;
+        (next_promotion, unfinished) = (None, false);
         if shard.node.check_leader().is_err() {
             continue;
         }
         match once(&shard).await {
-            Ok(next) => next_promotion = next,
+            Ok(round) => (next_promotion, unfinished) = round,
             Err(error) => tracing::warn!(%error, "upkeep goes on at the next round"),
         }
     }
@@ -56,19 +59,21 @@ async fn reached(shard: &Arc<Shard>, moment_ms: Option<u64>) {
     }
 }
 
-/// Logs what is due at this group time; answers when the next promotion is.
-async fn once(shard: &Arc<Shard>) -> Result<Option<u64>, ApiError> {
+/// Logs what is due at this group time; answers when the next promotion is, and whether there is more to do now.
+async fn once(shard: &Arc<Shard>) -> Result<(Option<u64>, bool), ApiError> {
     let (node, now_ms) = (shard.node.clone(), shard.node.group_time_ms());
     let look = move || node.read(|view| query::due(view, now_ms, TENANTS));
     let failed = |e| ApiError::new(conflux_common::error::Code::Internal, format!("looking for work failed: {e}"));
     let due = tokio::task::spawn_blocking(look).await.map_err(failed)???;
+    let mut unfinished = false;
     for tenant in due {
-        work(shard, tenant).await?;
+        unfinished |= work(shard, tenant).await?;
     }
-    shard.node.read(|view| query::next_promotion(view))?
+    Ok((shard.node.read(|view| query::next_promotion(view))??, unfinished))
 }
 
-async fn work(shard: &Arc<Shard>, due: Due) -> Result<(), ApiError> {
+/// Whether there is more to do for this tenant after its turn.
+async fn work(shard: &Arc<Shard>, due: Due) -> Result<bool, ApiError> {
     let op = match due.work {
         DueWork::Sweep => Op::SweepTenant(log::SweepTenant { max_rows: 0 }),
         DueWork::Expire => Op::Expire(log::Expire { max_rows: 0 }),
@@ -85,11 +90,11 @@ async fn work(shard: &Arc<Shard>, due: Due) -> Result<(), ApiError> {
     for _ in 0..ENTRIES {
         match propose_shrinking(&shard.node, &command, WITHIN).await? {
             shard_answer::Result::Tenant(answer) if answer.more => {}
-            _ => break,
+            _ => return Ok(false),
         }
         if shard.stopping.is_cancelled() {
-            break;
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
