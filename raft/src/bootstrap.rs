@@ -374,6 +374,12 @@ impl<A: App> Seeker<A> {
 
     /// Asks the leader of a running group to be let in.
     async fn join(&mut self, running: internal::HelloResponse) -> Result<bool, FatalError> {
+        // Whoever was founded since it said Hello has an identity: to join as well would have the group replace that one.
+        let replica = self.replica.clone();
+        let _alone = replica.changing.lock().await;
+        if replica.member().is_some() {
+            return Ok(false);
+        }
         let nodes: BTreeMap<u64, log::Node> = running.membership.map(|m| m.nodes).unwrap_or_default();
         let leader = running.leader.and_then(|id| nodes.get(&id));
         // The leader first; who is not the leader names it.
@@ -382,10 +388,7 @@ impl<A: App> Seeker<A> {
         for target in targets.into_iter().filter(|node| node.member != own) {
             match self.join_at(&target).await {
                 Ok(answer) if answer.node_id != 0 && answer.founding.len() == 16 => {
-                    let _alone = self.replica.changing.lock().await;
-                    if self.replica.member().is_none() {
-                        take_identity(&self.replica, answer.node_id, &answer.founding).await?;
-                    }
+                    take_identity(&self.replica, answer.node_id, &answer.founding).await?;
                     return Ok(false);
                 }
                 Ok(answer) if answer.leader.is_none() => {
