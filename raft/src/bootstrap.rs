@@ -464,9 +464,33 @@ mod tests {
             group.put("a=1").await;
             for i in group.up() {
                 group.has(i, "a", "1").await;
-                assert_eq!(group.node(i).founding(), Some(Bytes::from_static(&[9; 16])));
+                let founding = group.node(i).replica().member().map(|member| member.sender.founding.clone());
+                assert_eq!(founding, Some(Bytes::from_static(&[9; 16])));
             }
         }
+    }
+
+    /// It said Hello while it was empty, was founded, and then heard that there is a group: to be let in as well would have the
+    /// group replace the id that it has, and it would never be ready.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whoever_was_founded_meanwhile_does_not_join() {
+        let mut group = Group::planned(3);
+        group.start_all().await;
+        group.put("a=1").await;
+        let ids = |group: &Group| {
+            let status = group.node(0).status().borrow().clone();
+            status.members.iter().map(|m| m.node_id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&group), [1, 2, 3]);
+        let running = hello(group.node(0).replica());
+        assert_eq!(running.state, "member");
+        let replica = group.node(1).replica().clone();
+        let founders = founders(&replica.settings.founders);
+        let mut late = Seeker { replica, founders, waiting_for: String::new() };
+        assert!(!late.join(running).await.unwrap());
+        group.put("a=2").await;
+        assert_eq!(ids(&group), [1, 2, 3]);
+        group.has(1, "a", "2").await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -200,11 +200,6 @@ impl<A: App> RaftNode<A> {
         &self.replica
     }
 
-    #[cfg(test)]
-    pub(crate) fn founding(&self) -> Option<Bytes> {
-        self.replica.member().map(|member| member.sender.founding.clone())
-    }
-
     /// Stops at once and leaves behind what a crash would: nothing is handed over, nothing is flushed. For tests and
     /// simulations.
     pub async fn abandon(&self) {

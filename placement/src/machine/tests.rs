@@ -20,7 +20,9 @@ use crate::{
     },
 };
 
+mod keys_and_roles;
 mod moves;
+mod repeats;
 
 const NOW: u64 = 1_700_000_000_000;
 
@@ -265,114 +267,6 @@ fn a_shard_is_removed_when_it_is_empty_and_stays_away() {
     // A group that was founded anew begins with small indexes.
     machine.ok(Op::ReportGroup(born("0b", 1)));
     assert_eq!(known(&machine).unwrap().log_index, 1);
-}
-
-/// A key must not outlive its tenant: the next holder of the name would be open to it.
-#[test]
-fn credentials_go_with_their_tenant() {
-    let mut machine = Machine::new();
-    machine.ok(create("acme"));
-    machine.ok(Op::PutRole(role("acme", "ops")));
-    machine.ok(Op::PutKey(key(0, "acme", "ops")));
-    machine.ok(Op::PutKey(key(1, "acme", "reader")));
-    let deleting = machine.tenant(delete("acme"));
-    let (_, frame) = machine.frames().pop().unwrap();
-    let gone = frame.changes.iter().filter(|c| matches!(c.change, Some(change::Change::KeyGone(_)))).count();
-    assert_eq!((gone, frame.changes.len()), (2, 4), "tenant, two keys and a role in one frame");
-    assert_eq!(machine.refused(Op::PutKey(key(2, "acme", "reader"))).field, "tenant");
-    machine.advance(&deleting, TenantState::Deleting, TenantState::Gone);
-    machine.ok(create("acme"));
-    assert!(machine.0.read(|view| credentials::keys_of(view, "acme")).unwrap().is_empty());
-    assert_eq!(machine.refused(Op::RevokeKey(key(0, "acme", "ops").id)).code, "NOT_FOUND");
-}
-
-/// Keys and roles refer to each other and to tenants: nothing may dangle.
-#[test]
-fn keys_and_roles_hold_together() {
-    let mut machine = Machine::new();
-    machine.ok(create("acme"));
-    machine.ok(create("globex"));
-    machine.ok(Op::PutRole(role("acme", "ops")));
-    assert_eq!(machine.refused(Op::PutKey(key(0, "globex", "ops"))).field, "roles[0]");
-    assert_eq!(machine.refused(Op::PutKey(key(0, "nobody", "reader"))).field, "tenant");
-    machine.ok(Op::PutKey(key(0, "acme", "ops")));
-    assert_eq!(machine.refused(Op::PutKey(key(0, "acme", "ops"))).code, "ALREADY_EXISTS");
-    let ops = Op::DeleteRole(RoleName { tenant: "acme".into(), name: "ops".into() });
-    let why = machine.refused(ops.clone());
-    assert_eq!(why.code, "FAILED_PRECONDITION");
-    assert!(why.message.contains("in use"), "{}", why.message);
-    machine.ok(Op::RevokeKey(key(0, "acme", "ops").id));
-    machine.ok(ops.clone());
-    assert_eq!(machine.refused(ops).code, "NOT_FOUND");
-    let built_in = Op::DeleteRole(RoleName { tenant: String::new(), name: "reader".into() });
-    assert_eq!(machine.refused(built_in).code, "NOT_FOUND");
-    let operator = KeyRecord { operator: true, roles: vec![], tenant: String::new(), ..key(3, "", "") };
-    machine.ok(Op::PutKey(operator));
-}
-
-/// The gateway repeats writes under a key: they must have one effect and one answer.
-#[test]
-fn a_repeated_command_has_one_effect() {
-    let mut machine = Machine::new();
-    let first = machine.send(NOW, keyed(create("acme"), "key:op", "k1", "b"));
-    let again = machine.send(NOW + 1, keyed(create("acme"), "key:op", "k1", "b"));
-    assert!(first.seq.is_some() && again.seq.is_none());
-    assert_eq!(again.answer, first.answer);
-    let code = |applied: Applied| match applied.answer.result {
-        Some(Answer::Refusal(why)) => why.code,
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(code(machine.send(NOW, keyed(create("other"), "key:op", "k1", "b2"))), "ALREADY_EXISTS");
-    // Another principal's key is another key.
-    assert_eq!(code(machine.send(NOW, keyed(create("acme"), "key:op2", "k1", "b"))), "ALREADY_EXISTS");
-    assert_eq!(machine.tenant(delete("acme")).id, 1);
-    // A refusal is remembered too, though it would be accepted now.
-    assert_eq!(code(machine.send(NOW, keyed(delete("nobody"), "key:op", "k2", "d"))), "NOT_FOUND");
-    machine.ok(create("nobody"));
-    assert_eq!(code(machine.send(NOW, keyed(delete("nobody"), "key:op", "k2", "d"))), "NOT_FOUND");
-}
-
-/// The store must give back no secret, not even its hash, to whoever repeats a call.
-#[test]
-fn a_replayed_answer_leaves_secrets_out() {
-    let mut machine = Machine::new();
-    machine.ok(create("acme"));
-    for _ in 0..2 {
-        let applied = machine.send(NOW, keyed(Op::PutKey(key(0, "acme", "reader")), "key:op", "k", "b"));
-        let Some(Answer::Key(answer)) = applied.answer.result else { panic!() };
-        assert!(answer.secret_hash.is_empty());
-    }
-    let (from, to) = Family::Answer.range();
-    let hash = [0; 32];
-    machine.0.read(|view| {
-        view.scan(&from, &to, &mut |_, value| {
-            assert!(!value.windows(32).any(|w| w == hash));
-            std::ops::ControlFlow::Continue(())
-        })
-        .unwrap();
-    });
-}
-
-/// Answers are forgotten by group time and in bounded steps; then the key is free again.
-#[test]
-fn answers_are_forgotten_in_time() {
-    let mut machine = Machine::new();
-    let many = answers::FORGOTTEN_AT_ONCE as u64 + 5;
-    for n in 0..many {
-        machine.send(NOW, keyed(create(&format!("t{n}")), "p", &format!("k{n}"), "b"));
-    }
-    let short = PlacementCommand { idempotency_ttl_ms: 1000, ..keyed(create("s"), "p", "short", "b") };
-    machine.send(NOW, short.clone());
-    let remembered = |machine: &Machine| machine.0.read(|view| counters(view)).unwrap().answers;
-    assert_eq!(remembered(&machine), many + 1);
-    // The gateway's key is forgotten after its own time: the same command is then judged anew.
-    let anew = machine.send(NOW + 1000, short);
-    assert!(matches!(anew.answer.result, Some(Answer::Refusal(_))));
-    machine.send(NOW + answers::DAY_MS, PlacementCommand { op: Some(create("x")), ..Default::default() });
-    assert_eq!(remembered(&machine), 6);
-    machine.send(NOW + answers::DAY_MS, PlacementCommand { op: Some(create("y")), ..Default::default() });
-    assert_eq!(remembered(&machine), 1 - 1);
-    assert!(!machine.0.read(|view| exists(view, &Key::Answer { principal: "p".into(), key: "k0".into() })).unwrap());
 }
 
 /// Streams resume by sequence: it must be dense, and what changes nothing must not count.

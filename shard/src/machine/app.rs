@@ -170,20 +170,8 @@ fn perform(change: &mut Change<'_, '_>, op: &Op) -> Result<shard_answer::Result,
         Op::Rollback(op) => rollback::rollback(change, op),
         Op::CancelPromotion(op) => promotion::cancel_promotion(change, op),
         Op::Promote(op) => promotion::promote(change, op),
-        Op::Activate(_)
-        | Op::DeleteTenant(_)
-        | Op::SweepTenant(_)
-        | Op::Expire(_)
-        | Op::Track(_)
-        | Op::Freeze(_)
-        | Op::Depart(_)
-        | Op::BeginImport(_)
-        | Op::ImportRows(_)
-        | Op::Seal(_)
-        | Op::TakeOver(_)
-        | Op::EndMove(_)
-        | Op::ForgetTouched(_)
-        | Op::ServeRestored(_) => Err(Stop::Fatal(FatalError("an owner's command among users' writes".into()))),
+        // `run` has taken the owner's commands; a new one that it does not know must stop the process, not pass for a write.
+        _ => Err(Stop::Fatal(FatalError("an owner's command among users' writes".into()))),
     };
     answer.map(shard_answer::Result::Write)
 }
