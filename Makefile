@@ -58,14 +58,16 @@ chaos-long: ## the same for half an hour, or SECONDS=
 measure: build ## run the measurements that are no tests, and print what they find
 	$(CARGO) test --workspace --locked --lib -- --ignored --nocapture
 
-# A release build and about ten minutes, better on a machine that nobody else uses; ARGS="--quick" for one.
 # The same test as in `make test`, for longer. BIN: a release build, for figures that mean something.
 moves: build ## move a tenant MOVES=200 times under load, and say what clients feel (MIB=1 WRITERS=8 WATCHERS=60 BIN=path)
 	CONFLUX_TEST_MOVES=$(or $(MOVES),200) CONFLUX_TEST_TENANT_MIB=$(or $(MIB),1) \
 	  CONFLUX_TEST_WRITERS=$(or $(WRITERS),8) CONFLUX_TEST_WATCHERS=$(or $(WATCHERS),60) CONFLUX_BIN=$(or $(BIN),$(CONFLUX)) \
 	  $(CARGO) test --workspace --locked --test moves -- --nocapture a_tenant_moves_while_it_is_used
 
-bench: setup ## measure against etcd on this machine and renew docs/benchmarks.md (needs etcd-server)
+# A release build and about twelve minutes, better on a machine that nobody else uses; ARGS="--quick" for three, ARGS="--full" for what
+# is published.
+bench: setup ## measure against etcd on this machine and renew docs/benchmarks.md (needs etcd-server, nginx-light, strace)
+	@.ci/setup bench
 	$(CARGO) build --release --workspace --locked --bin conflux --bin conflux-bench
 	$(TARGET_DIR)/release/conflux-bench run --conflux $(TARGET_DIR)/release/conflux $(ARGS)
 	$(TARGET_DIR)/release/conflux-bench report

@@ -1,23 +1,27 @@
-//! The same load on both sides in alternating windows.
+//! The same load on several sides in alternating windows.
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::{
     connection::{Connection, Endpoint},
     load::{self, Requests, Shape},
     process::{self, Groups},
-    results::{Comparison, Round, Window},
+    results::{Comparison, Measured, Window},
     scenario::Kind,
-    statistics::spread,
 };
 
+/// Before the first window of each side.
+const WARMING: Duration = Duration::from_millis(500);
+
 /// What one side is asked.
+#[derive(Clone)]
 pub struct Side {
+    pub name: String,
     pub endpoints: Vec<Endpoint>,
     pub requests: Requests,
     pub processes: Groups,
@@ -32,24 +36,26 @@ pub struct Case {
     pub rounds: usize,
 }
 
-struct Driven<'a> {
-    side: &'a Side,
+/// A side that is connected and warm.
+pub struct Driven {
+    side: Side,
     connections: Vec<Arc<Connection>>,
     next: Arc<AtomicU64>,
 }
 
-impl<'a> Driven<'a> {
-    async fn warm(side: &'a Side, shape: Shape) -> Result<Self> {
+impl Driven {
+    /// Opens the connections and uses them for a moment.
+    pub async fn warm(side: &Side, shape: Shape) -> Result<Self> {
         let connections = load::connect(&side.endpoints, shape.concurrency).await?;
-        let driven = Self { side, connections, next: Arc::default() };
-        let warm = Shape { window: Duration::from_millis(500), ..shape };
-        load::drive(&driven.connections, &side.requests, warm, &driven.next).await?;
+        let driven = Self { side: side.clone(), connections, next: Arc::default() };
+        let warm = Shape { window: WARMING.min(shape.window), ..shape };
+        load::drive(&driven.connections, &driven.side.requests, warm, &driven.next).await?;
         Ok(driven)
     }
 
-    async fn window(&self, shape: Shape) -> Result<Window> {
-        let (before, busy, start) =
-            (process::look(&self.side.processes), process::machine_busy_s(), std::time::Instant::now());
+    /// One window.
+    pub async fn window(&self, shape: Shape) -> Result<Window> {
+        let (before, busy, start) = (process::look(&self.side.processes), process::machine_busy_s(), Instant::now());
         let tally = load::drive(&self.connections, &self.side.requests, shape, &self.next).await?;
         let used = process::between(&before, &process::look(&self.side.processes));
         let busy = process::machine_busy_s() - busy;
@@ -59,6 +65,7 @@ impl<'a> Driven<'a> {
         Ok(Window {
             seconds: tally.elapsed.as_secs_f64(),
             answered: tally.answered,
+            bytes: tally.bytes,
             failed: tally.failed,
             p50_us: at(0.5),
             p90_us: at(0.9),
@@ -71,44 +78,44 @@ impl<'a> Driven<'a> {
     }
 }
 
-/// Runs a case; who begins changes from round to round.
-pub async fn compare(case: Case, conflux: &Side, etcd: &Side) -> Result<Comparison> {
-    let (conflux, etcd) = (Driven::warm(conflux, case.shape).await?, Driven::warm(etcd, case.shape).await?);
-    let mut rounds = Vec::new();
-    for round in 0..case.rounds {
-        let round = if round % 2 == 0 {
-            let conflux = conflux.window(case.shape).await?;
-            Round { conflux, etcd: etcd.window(case.shape).await? }
-        } else {
-            let etcd = etcd.window(case.shape).await?;
-            Round { conflux: conflux.window(case.shape).await?, etcd }
-        };
-        rounds.push(round);
+/// Runs a case; who begins changes from round to round. The last side is the peer of the others.
+pub async fn compare(case: Case, sides: &[&Side]) -> Result<Comparison> {
+    let mut driven = Vec::new();
+    for side in sides {
+        driven.push(Driven::warm(side, case.shape).await.with_context(|| side.name.clone())?);
     }
+    let mut windows = vec![Vec::new(); sides.len()];
+    for round in 0..case.rounds {
+        for turn in 0..sides.len() {
+            let at = (round + turn) % sides.len();
+            windows[at].push(driven[at].window(case.shape).await.with_context(|| sides[at].name.clone())?);
+        }
+    }
+    let measured = |(side, windows): (&&Side, Vec<Window>)| Measured { side: side.name.clone(), windows };
+    let sides = sides.iter().zip(windows).map(measured).collect();
     let Case { kind, name, value_bytes, shape, .. } = case;
     let compared =
-        Comparison { kind, name, concurrency: shape.concurrency, value_bytes, offered: shape.offered, rounds };
+        Comparison { kind, name, concurrency: shape.concurrency, value_bytes, offered: shape.offered, sides };
     told(&compared);
     Ok(compared)
 }
 
 fn told(c: &Comparison) {
-    let median = |of: fn(&Round) -> f64| spread(c.rounds.iter().map(of)).map_or(0.0, |s| s.median);
-    let failed: u64 = c.rounds.iter().map(|r| r.conflux.failed + r.etcd.failed).sum();
-    eprintln!(
-        "{}, {} B, {} in flight{}: {:.0}/s against {:.0}/s, ratio {:.2}; p99 {:.1} ms against {:.1} ms; {failed} failed; others used {:.0} % of the processors",
-        c.name,
-        c.value_bytes,
-        c.concurrency,
-        c.offered.map(|rate| format!(", {rate:.0}/s offered")).unwrap_or_default(),
-        median(|r| r.conflux.rate()),
-        median(|r| r.etcd.rate()),
-        median(|r| r.conflux.rate() / r.etcd.rate()),
-        median(|r| r.conflux.p99_us as f64) / 1e3,
-        median(|r| r.etcd.p99_us as f64) / 1e3,
-        100.0 * median(|r| (r.conflux.others + r.etcd.others) / 2.0),
-    );
-    for failure in c.rounds.iter().flat_map(|r| [&r.conflux.failure, &r.etcd.failure]).flatten().take(2) {
-        eprintln!("  a failure: {failure}");
+    let offered = c.offered.map(|rate| format!(", {rate:.0}/s offered")).unwrap_or_default();
+    eprintln!("{}, {} B, {} in flight{offered}:", c.name, c.value_bytes, c.concurrency);
+    for side in &c.sides {
+        let ratio = c.ratio(side, Window::rate).map_or(0.0, |s| s.median);
+        eprintln!(
+            "  {:20} {:8.0}/s, ratio {ratio:.2}; p50 {:.2} ms, p99 {:.2} ms; {} failed; others used {:.0} % of the processors",
+            side.side,
+            side.median(Window::rate),
+            side.median(|w| w.p50_us as f64) / 1e3,
+            side.median(|w| w.p99_us as f64) / 1e3,
+            side.failed(),
+            100.0 * side.median(|w| w.others),
+        );
+        if let Some(failure) = side.windows.iter().find_map(|w| w.failure.as_ref()) {
+            eprintln!("    a failure: {failure}");
+        }
     }
 }

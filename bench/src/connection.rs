@@ -1,31 +1,70 @@
-//! Connections of the load: both sides are driven by the same HTTP client over the same TLS, so that what the load itself costs is
+//! Connections of the load: all sides are driven by the same HTTP client over the same TLS, so that what the load itself costs is
 //! alike. etcd's gRPC is spoken as what it is: h2 requests with a framed message and trailers.
 
-use std::{convert::Infallible, path::Path, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as Cx, Poll},
+};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, header::HOST, uri::Scheme};
-use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
-use hyper::{body::Frame, body::Incoming, client::conn};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri,
+    header::HOST,
+    uri::{Authority, Scheme},
+};
+use http_body_util::BodyExt;
+use hyper::{
+    body::{Frame, Incoming, SizeHint},
+    client::conn,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use tokio::{net::TcpStream, sync::Mutex};
-use tokio_rustls::TlsConnector;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::Mutex,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// A request's body.
-pub type Body = BoxBody<Bytes, Infallible>;
-
-/// All of the body at once.
-pub fn whole(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).boxed()
+/// A request's body. Not boxed: the load makes one for each request.
+pub enum Body {
+    /// All of it at once.
+    Whole(Option<Bytes>),
+    /// A first piece of one that is never ended, as a client's side of a stream that stays open.
+    Unended(Option<Bytes>),
 }
 
-/// A first piece of a body that is never ended, as a client's side of a stream that stays open.
-pub fn unended(bytes: Bytes) -> Body {
-    use futures::StreamExt;
-    let first = futures::stream::once(async move { Ok(Frame::data(bytes)) });
-    BoxBody::new(StreamBody::new(first.chain(futures::stream::pending())))
+/// All of a body at once.
+pub fn whole(bytes: impl Into<Bytes>) -> Body {
+    Body::Whole(Some(bytes.into()).filter(|b| !b.is_empty()))
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Cx<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Body::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            // Nobody wakes it: the stream ends with its connection.
+            Body::Unended(bytes) => bytes.take().map_or(Poll::Pending, |b| Poll::Ready(Some(Ok(Frame::data(b))))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Body::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Body::Unended(_) => SizeHint::default(),
+        }
+    }
 }
 
 /// What is spoken on a connection.
@@ -41,7 +80,8 @@ pub enum Protocol {
 #[derive(Clone)]
 pub struct Endpoint {
     /// `127.0.0.1:port`
-    pub address: String,
+    pub address: SocketAddr,
+    name: ServerName<'static>,
     tls: Arc<rustls::ClientConfig>,
     protocol: Protocol,
 }
@@ -71,15 +111,23 @@ impl Endpoint {
             Protocol::Http1 => vec![b"http/1.1".to_vec()],
             Protocol::Http2 => vec![b"h2".to_vec()],
         };
-        Ok(Self { address: address.into(), tls: Arc::new(tls), protocol })
+        let address = address.parse().with_context(|| format!("{address} is no address"))?;
+        Ok(Self { address, name: "localhost".try_into()?, tls: Arc::new(tls), protocol })
+    }
+
+    /// Whose certificate this is by another name than `localhost`.
+    pub fn named(self, name: &str) -> Result<Self> {
+        Ok(Self { name: ServerName::try_from(name.to_owned())?, ..self })
     }
 
     /// Opens a connection.
     pub async fn connect(&self) -> Result<Connection> {
-        let tcp = TcpStream::connect(&self.address).await.with_context(|| self.address.clone())?;
-        tcp.set_nodelay(true)?;
-        let tls = TlsConnector::from(Arc::clone(&self.tls)).connect("localhost".try_into()?, tcp).await?;
-        let io = TokioIo::new(tls);
+        self.connect_from(Ipv4Addr::UNSPECIFIED).await
+    }
+
+    /// Opens a connection from an address of this machine: each has its own ports, of which one address has 28,000.
+    pub async fn connect_from(&self, source: Ipv4Addr) -> Result<Connection> {
+        let io = TokioIo::new(self.stream(source).await?);
         let sender = match self.protocol {
             Protocol::Http1 => {
                 let (sender, connection) = conn::http1::handshake(io).await?;
@@ -92,7 +140,19 @@ impl Endpoint {
                 Sender::Http2(sender)
             }
         };
-        Ok(Connection { sender, authority: self.address.replace("127.0.0.1", "localhost") })
+        let authority: Authority = format!("localhost:{}", self.address.port()).parse()?;
+        Ok(Connection { sender, host: HeaderValue::from_str(authority.as_str())?, authority })
+    }
+
+    /// The TLS below a connection, for what speaks by itself.
+    pub async fn stream(&self, source: Ipv4Addr) -> Result<TlsStream<TcpStream>> {
+        let socket = TcpSocket::new_v4()?;
+        if !source.is_unspecified() {
+            socket.bind(SocketAddr::from((source, 0)))?;
+        }
+        let tcp = socket.connect(self.address).await.with_context(|| self.address.to_string())?;
+        tcp.set_nodelay(true)?;
+        Ok(TlsConnector::from(Arc::clone(&self.tls)).connect(self.name.clone(), tcp).await?)
     }
 }
 
@@ -104,7 +164,8 @@ enum Sender {
 /// An open connection; it ends with its last clone of the sender.
 pub struct Connection {
     sender: Sender,
-    authority: String,
+    authority: Authority,
+    host: HeaderValue,
 }
 
 impl Connection {
@@ -112,7 +173,7 @@ impl Connection {
     pub async fn open(&self, mut request: Request<Body>) -> Result<Response<Incoming>> {
         match &self.sender {
             Sender::Http1(sender) => {
-                request.headers_mut().insert(HOST, HeaderValue::from_str(&self.authority)?);
+                request.headers_mut().insert(HOST, self.host.clone());
                 let mut sender = sender.lock().await;
                 sender.ready().await?;
                 Ok(sender.send_request(request).await?)
@@ -120,7 +181,7 @@ impl Connection {
             Sender::Http2(sender) => {
                 let mut parts = std::mem::take(request.uri_mut()).into_parts();
                 parts.scheme = Some(Scheme::HTTPS);
-                parts.authority = Some(self.authority.parse()?);
+                parts.authority = Some(self.authority.clone());
                 *request.uri_mut() = Uri::from_parts(parts)?;
                 let mut sender = sender.clone();
                 sender.ready().await?;
@@ -140,6 +201,49 @@ impl Connection {
         }
         grpc_outcome(trailers.as_ref().unwrap_or(&head.headers))?;
         Ok(bytes)
+    }
+
+    /// Reads an answer to its end and keeps nothing of it but how many bytes its body had: for the load, which makes many.
+    pub async fn exchange(&self, request: Request<Body>, expected: Expected) -> Result<u64> {
+        let (head, mut body) = self.open(request).await?.into_parts();
+        if !expected.is(head.status) {
+            let text = body.collect().await?.to_bytes();
+            bail!("{}: {}", head.status, String::from_utf8_lossy(&text[..text.len().min(300)]));
+        }
+        let (mut bytes, mut judged) = (0, false);
+        while let Some(frame) = body.frame().await {
+            match frame?.into_data() {
+                Ok(data) => bytes += data.len() as u64,
+                Err(other) => {
+                    if let Some(trailers) = other.trailers_ref() {
+                        grpc_outcome(trailers)?;
+                        judged = true;
+                    }
+                }
+            }
+        }
+        if !judged {
+            grpc_outcome(&head.headers)?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// What a good answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// 200 and its like.
+    Success,
+    /// 304: the client has it already.
+    NotModified,
+}
+
+impl Expected {
+    fn is(self, status: StatusCode) -> bool {
+        match self {
+            Expected::Success => status.is_success(),
+            Expected::NotModified => status == StatusCode::NOT_MODIFIED,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 /// The largest document.
-const LARGEST: usize = 64 << 10;
+const LARGEST: usize = 1 << 20;
 
 /// A source of documents of one size.
 pub struct Documents {
@@ -12,7 +12,7 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Documents of `size` bytes: 64 at least, 32 KiB at most.
+    /// Documents of `size` bytes: 64 at least, 512 KiB at most.
     pub fn of(size: usize) -> Self {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let letters = (0..LARGEST)
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn documents_are_json_of_their_size_and_differ() {
-        for size in [256, 1024, 16 << 10] {
+        for size in [256, 1024, 16 << 10, 256 << 10] {
             let documents = Documents::of(size);
             let (a, b) = (documents.document(1), documents.document(2));
             assert_eq!((a.len(), b.len()), (size, size));

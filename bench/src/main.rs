@@ -1,7 +1,7 @@
 //! `conflux-bench`: a federation and a three-member etcd on one machine, driven with the same load in alternating windows, so
 //! that whatever else the machine does hurts both alike. What counts are the ratios of one run.
 //!
-//! `run` measures and writes JSON; `report` makes the page of it. Nothing here is needed to run Conflux.
+//! `run` measures and writes JSON; `report` makes the page and its plots of it. Nothing here is needed to run Conflux.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
@@ -12,16 +12,20 @@ mod document;
 mod etcd;
 mod load;
 mod machine;
+mod nginx;
+mod plan;
 mod process;
 mod report;
 mod results;
 mod scenario;
 mod statistics;
+mod svg;
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures Conflux against etcd on this machine.
 #[derive(Parser)]
@@ -30,7 +34,10 @@ use clap::{Parser, Subcommand};
     after_help = "Examples:\n  \
     conflux-bench run --conflux target/release/conflux --quick\n  \
     conflux-bench run --conflux target/release/conflux --only fetch,change\n  \
-    conflux-bench report"
+    conflux-bench run --full --skip growth --note \"nobody else on the machine\"\n  \
+    conflux-bench run --only growth --growth 10000,100000,1000000 --data-dir /var/tmp\n  \
+    conflux-bench report\n\n\
+    Needs Debian's packages etcd-server, nginx-light (scenario proxy) and strace (scenario syncs)."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -39,88 +46,86 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start both, drive both, write what was measured as JSON. Takes about ten minutes.
-    Run(Run),
-    /// Make the page of what was measured.
+    /// Start both, drive both, write what was measured as JSON
+    ///
+    /// About twelve minutes; with --quick two, with --full an hour and a half
+    Run(Box<Run>),
+    /// Make the page and its plots of what was measured
     Report(Report),
 }
 
 /// What is measured, and how long.
 #[derive(clap::Args)]
 pub struct Run {
-    /// The binary that is measured; one of a release build.
+    /// The binary that is measured; one of a release build
     #[arg(long, default_value = "target/release/conflux")]
     conflux: PathBuf,
-    /// etcd's binary.
+    /// etcd's binary
     #[arg(long, default_value = "etcd")]
     etcd: PathBuf,
-    /// Where both keep their data, each in a new directory that is removed afterwards. Default: the system's temporary directory.
+    /// nginx's binary
+    #[arg(long, default_value = "/usr/sbin/nginx")]
+    nginx: PathBuf,
+    /// Where all keep their data, each in a new directory that is removed afterwards [default: the system's temporary directory]
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// Where the JSON goes; scenarios that are not measured now are kept from it.
+    /// Where the JSON goes; scenarios that are not measured now are kept from it
     #[arg(long, default_value = "docs/benchmarks.json")]
     results: PathBuf,
-    /// Only these, of `fetch`, `change`, `watch`, `leader`, `moves`.
+    /// Only these scenarios
     #[arg(long, value_delimiter = ',')]
     only: Vec<scenario::Kind>,
-    /// About a minute: fewer and shorter rounds, fewer watchers, kills and moves.
+    /// All but these
+    #[arg(long, value_delimiter = ',')]
+    skip: Vec<scenario::Kind>,
+    /// Two minutes: fewer and shorter rounds, fewer watchers, kills, moves, configs
     #[arg(long)]
     quick: bool,
-    /// Windows of each side in a comparison.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Milliseconds of one window.
-    #[arg(long, default_value_t = 3000)]
-    window_ms: u64,
-    /// How many watchers.
-    #[arg(long, value_delimiter = ',', default_value = "100,1000,5000")]
-    watchers: Vec<usize>,
-    /// Seconds of changes for each number of watchers.
-    #[arg(long, default_value_t = 20)]
-    watch_s: u64,
-    /// Leaders killed on each side.
-    #[arg(long, default_value_t = 10)]
-    kills: usize,
-    /// Moves of a tenant under writes.
-    #[arg(long, default_value_t = 10)]
-    moves: usize,
-    /// Values of 256 B and 16 KiB too.
+    /// What the published page is made of: longer windows, 20,000 watchers, 50 kills, a million configs
+    #[arg(long, conflicts_with = "quick")]
+    full: bool,
+    /// Fetches and changes with every number in flight (1, 16, 64, 256) at every size (256 B, 1, 16, 256 KiB)
     #[arg(long)]
-    sizes: bool,
-    /// What the reader must know of this run: who else used the machine, how the binary was built.
+    matrix: bool,
+    /// Windows of each side in a comparison [default: 5; quick: 2]
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Milliseconds of one window [default: 1000; quick: 500, full: 3000]
+    #[arg(long)]
+    window_ms: Option<u64>,
+    /// How many watchers [default: 100,1000,5000 over SSE, 1000 over the others; full: also 20000]
+    #[arg(long, value_delimiter = ',')]
+    watchers: Option<Vec<usize>>,
+    /// Seconds of changes for each number of watchers [default: 10; full: 60]
+    #[arg(long)]
+    watch_s: Option<u64>,
+    /// Leaders killed on each side [default: 10; full: 50]
+    #[arg(long)]
+    kills: Option<usize>,
+    /// Moves of a tenant under writes [default: 10; full: 20]
+    #[arg(long)]
+    moves: Option<usize>,
+    /// Numbers of configs, growing [default: 10000,50000; full: 10000,100000,1000000]
+    #[arg(long, value_delimiter = ',')]
+    growth: Option<Vec<u64>>,
+    /// Versions of each config in growth [default: 1]
+    #[arg(long)]
+    versions: Option<u64>,
+    /// The gateway setting that switches edge reads off; left out where this build does not know it
+    #[arg(long, default_value = "edge.enabled=false")]
+    edge_off: String,
+    /// What the reader must know of this run: who else used the machine, how the binary was built
     #[arg(long, default_value = "")]
     note: String,
-}
-
-impl Run {
-    fn shortened(mut self) -> Self {
-        if self.quick {
-            self.rounds = self.rounds.min(2);
-            self.window_ms = self.window_ms.min(1000);
-            self.watchers = vec![100];
-            self.watch_s = self.watch_s.min(4);
-            self.kills = self.kills.min(2);
-            self.moves = self.moves.min(2);
-        }
-        self
-    }
-
-    fn window(&self) -> Duration {
-        Duration::from_millis(self.window_ms)
-    }
-
-    fn wants(&self, kind: scenario::Kind) -> bool {
-        self.only.is_empty() || self.only.contains(&kind)
-    }
 }
 
 /// From where to where.
 #[derive(clap::Args)]
 struct Report {
-    /// What `run` wrote.
+    /// What `run` wrote
     #[arg(long, default_value = "docs/benchmarks.json")]
     results: PathBuf,
-    /// The page.
+    /// The page; its plots go into a directory of its name
     #[arg(long, default_value = "docs/benchmarks.md")]
     page: PathBuf,
 }
@@ -130,11 +135,17 @@ async fn main() -> Result<()> {
     // The first of the process; another one is not there to be kept.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Arguments::parse().command {
-        Command::Run(run) => scenario::run(run.shortened()).await,
-        Command::Report(report) => {
-            let results = results::Results::read(&report.results)?;
-            std::fs::write(&report.page, report::page(&results))
-                .with_context(|| format!("writing {}", report.page.display()))
-        }
+        Command::Run(run) => stoppable(&run).await,
+        Command::Report(report) => report::write(&results::Results::read(&report.results)?, &report.page),
+    }
+}
+
+/// A signal drops what runs: whatever was started is stopped then.
+async fn stoppable(run: &Run) -> Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        done = scenario::run(run) => done,
+        _ = interrupt.recv() => bail!("interrupted; what was measured before is in {}", run.results.display()),
+        _ = terminate.recv() => bail!("terminated; what was measured before is in {}", run.results.display()),
     }
 }

@@ -1,8 +1,13 @@
 //! What processes cost, as the kernel counts it.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 /// Ticks of `/proc/PID/stat` in a second; Linux shows 100 to programs on every machine.
 const TICKS: f64 = 100.0;
@@ -80,6 +85,58 @@ pub fn machine_busy_s() -> f64 {
     // user nice system idle iowait irq softirq: all but the idle ones.
     let busy = numbers.iter().take(7).enumerate().filter(|(at, _)| !matches!(at, 3 | 4));
     busy.map(|(_, n)| n).sum::<f64>() / TICKS
+}
+
+/// The children of a process.
+pub fn children(pid: i32) -> Vec<i32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Resident bytes of one process.
+pub fn resident(pid: i32) -> u64 {
+    of(pid).resident
+}
+
+/// Bytes of all files below a directory, as the disk holds them.
+pub fn bytes_below(directory: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(entries) = fs::read_dir(directory) else { return 0 };
+    let of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
+        Ok(meta) => meta.blocks() * 512,
+        // Deleted meanwhile.
+        Err(_) => 0,
+    };
+    entries.flatten().map(of).sum()
+}
+
+/// `GET` over plain HTTP of what a process says of itself: status and body.
+pub async fn get(url: &str, path: &str) -> Result<(u16, String)> {
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    let asked = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let head = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        anyhow::Ok(answer)
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(5), asked).await??;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).context("no status")?;
+    Ok((status, body.to_owned()))
+}
+
+/// Lets this process and those that it starts open as many files as the system allows; how many.
+pub fn raise_open_files() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
+    // More than the hard limit only where the kernel lets this user.
+    let most =
+        [hard.max(131_072), hard].into_iter().find(|most| setrlimit(Resource::RLIMIT_NOFILE, *most, *most).is_ok());
+    most.unwrap_or(soft)
 }
 
 /// Whether the process exists and is no zombie.

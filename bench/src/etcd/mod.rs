@@ -6,7 +6,6 @@ pub mod wire;
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -27,11 +26,14 @@ use self::{
 };
 use crate::{
     conflux::built,
-    connection::{Body, Endpoint, Identity, Protocol, unended, whole},
+    connection::{Body, Endpoint, Expected, Identity, Protocol, whole},
     document::{Documents, mixed},
     load::Requests,
-    process::Groups,
+    process::{self, Groups},
 };
+
+/// Bytes of its database at which etcd takes no more puts: it keeps all versions of a run, and its default is 2 GiB.
+const QUOTA: u64 = 24 << 30;
 
 struct Member {
     name: String,
@@ -48,13 +50,15 @@ pub struct Etcd {
     members: Vec<Member>,
     /// `name=https://peer,..`
     initial_cluster: String,
+    /// A command that starts each member, as `strace -f`; `{name}` stands for the member's.
+    under: Vec<String>,
     // Removed last.
     directory: tempfile::TempDir,
 }
 
 impl Etcd {
     /// Starts three members; returns once each of them answers.
-    pub async fn start(binary: &Path, base: &Path) -> Result<Self> {
+    pub async fn start(binary: &Path, base: &Path, under: &[String]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("etcd-bench-").tempdir_in(base)?;
         let certificates = Certificates::make(directory.path())?;
         // Held together until all are known, so that no two are the same.
@@ -64,8 +68,8 @@ impl Etcd {
         let named: Vec<_> = addresses.chunks(2).enumerate().map(|(n, pair)| (format!("e{}", n + 1), pair)).collect();
         let initial_cluster =
             named.iter().map(|(name, pair)| format!("{name}=https://{}", pair[1])).collect::<Vec<_>>().join(",");
-        let mut etcd =
-            Self { binary: binary.to_owned(), certificates, members: Vec::new(), initial_cluster, directory };
+        let (binary, under) = (binary.to_owned(), under.to_vec());
+        let mut etcd = Self { binary, certificates, members: Vec::new(), initial_cluster, under, directory };
         for (name, pair) in &named {
             let data_dir = etcd.directory.path().join(name);
             let child = etcd.launch(name, &pair[0], &pair[1], &data_dir)?;
@@ -83,12 +87,20 @@ impl Etcd {
             .open(self.directory.path().join(format!("{name}.log")))?;
         let (client, peer) = (format!("https://{client}"), format!("https://{peer}"));
         let c = &self.certificates;
-        Command::new(&self.binary)
+        let mut command = match self.under.split_first() {
+            None => Command::new(&self.binary),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments.iter().map(|a| a.replace("{name}", name))).arg(&self.binary);
+                command
+            }
+        };
+        command
             .args(["--name", name, "--initial-cluster", &self.initial_cluster, "--initial-cluster-state", "new"])
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--client-cert-auth", "--peer-client-cert-auth", "--logger", "zap", "--log-level", "warn"])
-            .args(["--quota-backend-bytes", "8589934592"])
+            .args(["--quota-backend-bytes", &QUOTA.to_string()])
             .arg("--data-dir")
             .arg(data_dir)
             .arg("--cert-file")
@@ -121,7 +133,7 @@ impl Etcd {
                 let log = std::fs::read_to_string(self.directory.path().join("e1.log")).unwrap_or_default();
                 bail!("etcd was not ready in 30 s:\n{log}");
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -142,8 +154,54 @@ impl Etcd {
 
     /// The processes as they now run.
     pub fn processes(&self) -> Groups {
-        let pids = self.members.iter().filter_map(|m| m.child.id()).map(|pid| pid as i32).collect();
-        [("etcd".to_owned(), pids)].into()
+        [("etcd".to_owned(), self.pids())].into()
+    }
+
+    /// Each process by its own name.
+    pub fn each_process(&self) -> Groups {
+        let names = self.members.iter().map(|m| format!("etcd {}", m.name));
+        names.zip(self.pids().into_iter().map(|pid| vec![pid])).collect()
+    }
+
+    /// Of the members that run; not of what they were started under.
+    fn pids(&self) -> Vec<i32> {
+        let children = self.members.iter().filter_map(|m| m.child.id()).map(|pid| pid as i32);
+        if self.under.is_empty() { children.collect() } else { children.flat_map(process::children).collect() }
+    }
+
+    /// The names of all members.
+    pub fn names(&self) -> Vec<String> {
+        self.members.iter().map(|m| m.name.clone()).collect()
+    }
+
+    /// Where a member keeps everything.
+    pub fn data_dir(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.member(name)?.data_dir.clone())
+    }
+
+    /// The process of a member.
+    pub fn pid(&self, name: &str) -> Result<i32> {
+        Ok(self.member(name)?.child.id().context("a member that runs")? as i32)
+    }
+
+    fn member(&self, name: &str) -> Result<&Member> {
+        self.members.iter().find(|m| m.name == name).context("no such member")
+    }
+
+    /// SIGTERM; returns once the process is gone.
+    pub async fn stop(&mut self, name: &str) -> Result<()> {
+        kill(Pid::from_raw(self.pid(name)?), Signal::SIGTERM)?;
+        let member = self.members.iter_mut().find(|m| m.name == name).context("no such member")?;
+        member.child.wait().await?;
+        Ok(())
+    }
+
+    /// All that one member has, as a stream that is read and thrown away: its bytes.
+    pub async fn snapshot(&self) -> Result<u64> {
+        let connection = self.endpoints()?.first().context("a member")?.connect().await?;
+        connection
+            .exchange(call("/etcdserverpb.Maintenance/Snapshot", framed(&StatusRequest {})), Expected::Success)
+            .await
     }
 
     /// The leader's name, once every member answers and agrees on one.
@@ -169,51 +227,55 @@ impl Etcd {
         Ok(member.child.start_kill()?)
     }
 
-    /// Starts a killed member again; returns once all members follow a leader.
-    pub async fn restart(&mut self, name: &str) -> Result<()> {
+    /// Starts a killed or stopped member again; returns once all members follow a leader: how long that took.
+    pub async fn restart(&mut self, name: &str) -> Result<Duration> {
+        let start = Instant::now();
         let at = self.members.iter().position(|m| m.name == name).context("no such member")?;
         self.members[at].child.wait().await?;
         let m = &self.members[at];
         let child = self.launch(&m.name, &m.client, &m.peer, &m.data_dir)?;
         self.members[at].child = child;
-        self.ready().await
+        self.ready().await?;
+        Ok(start.elapsed())
     }
 
-    /// One of `keys` keys.
-    pub fn ranges(&self, size: usize, keys: u64, serializable: bool) -> Requests {
-        Arc::new(move |number| {
+    /// One of `keys` keys; only its name and revision where nothing else is wanted.
+    pub fn ranges(&self, size: usize, keys: u64, serializable: bool, keys_only: bool) -> Requests {
+        Requests::new(move |number| {
             let key = key(size, mixed(number) % keys);
-            call("/etcdserverpb.KV/Range", framed(&RangeRequest { key, serializable }))
+            call("/etcdserverpb.KV/Range", framed(&RangeRequest { key, serializable, keys_only }))
         })
     }
 
-    /// Puts one of `keys` keys: in turn while there are none, then anywhere.
-    pub fn puts(&self, size: usize, keys: u64, filling: bool) -> Requests {
+    /// Puts each of `keys` keys in turn.
+    pub fn first_puts(&self, size: usize, keys: u64) -> Requests {
         let documents = Documents::of(size);
-        Arc::new(move |number| {
-            let at = if filling { number % keys } else { mixed(number) % keys };
-            let value = documents.document(if filling { number } else { number + (1 << 40) });
-            call("/etcdserverpb.KV/Put", framed(&PutRequest { key: key(size, at), value }))
-        })
+        Requests::new(move |number| put(key(size, number % keys), documents.document(number)))
+    }
+
+    /// Puts one of `keys` keys anew.
+    pub fn puts(&self, size: usize, keys: u64) -> Requests {
+        let documents = Documents::of(size);
+        Requests::new(move |number| put(key(size, mixed(number) % keys), documents.document(number + (1 << 40))))
     }
 
     /// Follows all of these keys from now.
     pub fn watch(&self) -> Request<Body> {
         // All that begins with `/bench/`: up to the byte after the slash.
         let create = WatchCreateRequest { key: "/bench/".into(), range_end: "/bench0".into() };
-        let request = WatchRequest { create_request: Some(create) };
-        post("/etcdserverpb.Watch/Watch", unended(framed(&request)))
+        let request = framed(&WatchRequest { create_request: Some(create) });
+        post("/etcdserverpb.Watch/Watch", Body::Unended(Some(request)))
     }
 }
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        for pid in self.members.iter().filter_map(|m| m.child.id()) {
-            let _ = kill(Pid::from_raw(pid as i32), Signal::SIGTERM);
+        let pids = self.pids();
+        for pid in &pids {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGTERM);
         }
         let start = Instant::now();
-        let pids: Vec<_> = self.members.iter().filter_map(|m| m.child.id()).collect();
-        while start.elapsed() < Duration::from_secs(5) && pids.iter().any(|p| crate::process::runs(*p as i32)) {
+        while start.elapsed() < Duration::from_secs(5) && pids.iter().any(|pid| process::runs(*pid)) {
             std::thread::sleep(Duration::from_millis(20));
         }
         // What is left is killed as its handle is dropped.
@@ -228,6 +290,10 @@ fn post(path: &str, body: Body) -> Request<Body> {
     built(
         Request::post(path).header(header::CONTENT_TYPE, "application/grpc").header(header::TE, "trailers").body(body),
     )
+}
+
+fn put(key: Bytes, value: Bytes) -> Request<Body> {
+    call("/etcdserverpb.KV/Put", framed(&PutRequest { key, value }))
 }
 
 fn call(path: &str, message: Bytes) -> Request<Body> {

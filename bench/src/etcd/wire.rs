@@ -10,6 +10,8 @@ pub struct RangeRequest {
     pub key: Bytes,
     #[prost(bool, tag = "7")]
     pub serializable: bool,
+    #[prost(bool, tag = "8")]
+    pub keys_only: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

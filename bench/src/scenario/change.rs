@@ -1,24 +1,49 @@
-//! Durable changes: a new version of one config of 1,000 and its release, in one entry, against a put of one key of 1,000.
+//! Durable changes: a new version of one config of many and its release, in one entry, against a put of one key of as many.
 
-use anyhow::Result;
+use std::time::Duration;
 
-use super::{KEYS, Kind, Pair};
-use crate::{compare::compare, connection::Protocol, results::Results};
+use anyhow::{Context, Result};
+
+use super::{
+    Kind,
+    pair::{CONFLUX, Pair, case, loops, measured},
+};
+use crate::{conflux::Space, connection::Protocol, load, results::Results};
 
 /// What the page calls it.
-const NAME: &str = "put and release / put";
+pub const NAME: &str = "put and release / put";
+const TENANTS: &str = "put and release, many tenants / put";
 
-/// 1 KiB, then other sizes where they are wanted.
-pub async fn measure(pair: &Pair<'_>, results: &mut Results) -> Result<()> {
-    results.comparisons.retain(|c| c.kind != Kind::Change);
-    let conflux = pair.conflux_side(pair.conflux.puts(1024, KEYS, false), Protocol::Http2)?;
-    let etcd = pair.etcd_side(pair.etcd.puts(1024, KEYS, false))?;
-    pair.loops(results, Kind::Change, NAME, 1024, (&conflux, &etcd)).await?;
-    let sizes: &[usize] = if pair.run.sizes { &[256, 16 << 10] } else { &[] };
-    for size in sizes {
-        let conflux = pair.conflux_side(pair.conflux.puts(*size, KEYS, false), Protocol::Http2)?;
-        let etcd = pair.etcd_side(pair.etcd.puts(*size, KEYS, false))?;
-        results.comparisons.push(compare(pair.case(Kind::Change, NAME, *size, 64), &conflux, &etcd).await?);
+/// A window of large values is no longer: both sides keep every version on three disks.
+const LARGE: usize = 64 << 10;
+const LARGE_WINDOW: Duration = Duration::from_secs(1);
+
+/// 1 KiB, other sizes, and many tenants.
+pub async fn measure(pair: &mut Pair, results: &mut Results) -> Result<()> {
+    pair.fill(1024).await?;
+    let plan = pair.plan.clone();
+    let conflux = pair.conflux(CONFLUX, pair.space(1024).puts(), Protocol::Http2)?;
+    let etcd = pair.etcd(pair.etcd.puts(1024, plan.keys(1024)))?;
+    loops(&plan, results, Kind::Change, NAME, &[conflux.clone(), etcd.clone()]).await?;
+
+    eprintln!("making {} tenants", plan.tenants);
+    let tenants = pair.conflux.tenants("many-", plan.tenants, "shard-a").await.context("many tenants")?;
+    let space = Space::new(tenants, "t", 1024, plan.tenants as u64);
+    let endpoints = [pair.conflux.endpoint(Protocol::Http2)?];
+    load::fill(&endpoints, &space.first_puts(), 0..space.configs, 32).await.context("a config for each tenant")?;
+    let name = format!("conflux, {} tenants", plan.tenants);
+    let many = pair.conflux(&name, space.puts(), Protocol::Http2)?;
+    measured(results, case(&plan, Kind::Change, TENANTS, 1024, 64), &[many, conflux, etcd]).await?;
+
+    for (size, concurrency) in plan.grid() {
+        pair.fill(size).await?;
+        let conflux = pair.conflux(CONFLUX, pair.space(size).puts(), Protocol::Http2)?;
+        let etcd = pair.etcd(pair.etcd.puts(size, plan.keys(size)))?;
+        let mut case = case(&plan, Kind::Change, NAME, size, concurrency);
+        if size > LARGE {
+            case.shape.window = case.shape.window.min(LARGE_WINDOW);
+        }
+        measured(results, case, &[conflux, etcd]).await?;
     }
     Ok(())
 }

@@ -9,12 +9,12 @@ use std::{
 use anyhow::{Context, Result};
 use tokio::sync::mpsc;
 
-use super::{KEYS, Pair};
+use super::{CONFLUX, ETCD, pair::Pair};
 use crate::{
     connection::{Connection, Protocol},
     load::{self, Requests},
     results::{LeaderKills, Results},
-    statistics::quantile,
+    statistics::{quantile, sorted},
 };
 
 /// The group of the only shard.
@@ -27,13 +27,13 @@ const EVERY: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// One side, then the other, kill by kill.
-pub async fn measure(pair: &mut Pair<'_>, results: &mut Results) -> Result<()> {
-    results.leader_kills.clear();
+pub async fn measure(pair: &mut Pair, results: &mut Results) -> Result<()> {
+    pair.fill(1024).await?;
     let mut gaps = (Vec::new(), Vec::new());
-    for _ in 0..pair.run.kills {
+    for kill in 0..pair.plan.kills {
         let leader = pair.conflux.leader(GROUP).await?;
         let connections = load::connect(&[pair.conflux.endpoint(Protocol::Http2)?], 4).await?;
-        let writes = pair.conflux.puts(1024, KEYS, false);
+        let writes = pair.space(1024).puts();
         proven(&connections, &writes).await?;
         pair.conflux.kill(&leader)?;
         gaps.0.push(gap(&connections, &writes).await.context("the federation")?);
@@ -41,15 +41,18 @@ pub async fn measure(pair: &mut Pair<'_>, results: &mut Results) -> Result<()> {
 
         let leader = pair.etcd.leader().await?;
         let connections = load::connect(&pair.etcd.endpoints_without(&leader)?, 4).await?;
-        let writes = pair.etcd.puts(1024, KEYS, false);
+        let writes = pair.etcd.puts(1024, pair.plan.keys(1024));
         proven(&connections, &writes).await?;
         pair.etcd.kill(&leader).await?;
         gaps.1.push(gap(&connections, &writes).await.context("etcd")?);
         pair.etcd.restart(&leader).await?;
+        if kill % 10 == 9 {
+            eprintln!("{} of {} leaders killed", kill + 1, pair.plan.kills);
+        }
     }
-    for (side, gaps_ms) in [("conflux", gaps.0), ("etcd", gaps.1)] {
-        let mut sorted = gaps_ms.clone();
-        sorted.sort_by(f64::total_cmp);
+    results.leader_kills.clear();
+    for (side, gaps_ms) in [(CONFLUX, gaps.0), (ETCD, gaps.1)] {
+        let sorted = sorted(gaps_ms.clone());
         eprintln!(
             "{} leader kills of {side}: gap p50 {:.0} ms, most {:.0} ms",
             sorted.len(),
@@ -66,7 +69,7 @@ async fn proven(connections: &[Arc<Connection>], writes: &Requests) -> Result<()
     let start = Instant::now();
     for (n, connection) in connections.iter().enumerate() {
         // Just after a restart a write may still be refused.
-        while let Err(error) = connection.call(writes(number(n))).await {
+        while let Err(error) = connection.call(writes.of(number(n))).await {
             if start.elapsed() > LONGEST {
                 return Err(error.context("no write succeeds before the kill"));
             }
@@ -87,7 +90,7 @@ async fn gap(connections: &[Arc<Connection>], writes: &Requests) -> Result<f64> 
     let (sender, mut first) = mpsc::channel(1);
     let probing = async {
         for n in 0.. {
-            let (connection, request) = (Arc::clone(&connections[n % connections.len()]), writes(number(n)));
+            let (connection, request) = (Arc::clone(&connections[n % connections.len()]), writes.of(number(n)));
             let sender = sender.clone();
             tokio::spawn(async move {
                 if connection.call(request).await.is_ok() {

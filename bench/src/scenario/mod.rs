@@ -1,138 +1,142 @@
-//! What is measured, in the order of its weight. After each scenario the JSON is written anew, so that a run that is cut short
-//! leaves what it has.
+//! What is measured. After each scenario the JSON is written anew, so that a run that is cut short leaves what it has; one that
+//! fails is told at the end, and the others are measured all the same.
 
-mod change;
-mod fetch;
+pub mod change;
+pub mod fetch;
+mod growth;
 mod leader;
+mod mixed;
 mod moves;
+mod pair;
+pub mod proxy;
+mod shards;
+mod start;
+mod syncs;
 mod watch;
 
-use anyhow::{Context, Result};
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use self::pair::Pair;
+pub use self::pair::{CONFLUX, EDGE, ETCD};
 use crate::{
     Run,
-    compare::{Case, Side, compare},
-    conflux::Federation,
-    connection::Protocol,
-    etcd::Etcd,
-    load::{self, Requests, Shape},
-    machine::Machine,
-    results::Results,
+    machine::{Machine, now},
+    plan::{self, Plan},
+    process,
+    results::{Results, Took},
 };
 
 /// A scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Fetches against ranges.
+    /// Starts from nothing, and what idle processes use
+    Start,
+    /// Fetches against ranges
     Fetch,
-    /// Durable changes against puts.
+    /// Durable changes against puts
     Change,
-    /// Watchers told of changes.
+    /// Nineteen fetches to a change
+    Mixed,
+    /// The gateway beside nginx, before the same shard
+    Proxy,
+    /// Watchers told of changes
     Watch,
-    /// The gap after a leader's death.
+    /// The gap after a leader's death
     Leader,
-    /// The pause of a tenant that moves.
+    /// Changes of two shard groups
+    Shards,
+    /// The pause of a tenant that moves
     Moves,
+    /// More and more configs
+    Growth,
+    /// Calls that force data to the disk
+    Syncs,
 }
 
-/// Configs and keys of each size.
-const KEYS: u64 = 1000;
+impl Kind {
+    /// As the command line names it.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default()
+    }
 
-/// Both sides, running.
-pub struct Pair<'a> {
-    run: &'a Run,
-    conflux: Federation,
-    etcd: Etcd,
+    /// Whether it is measured on the one federation and the one etcd that run side by side.
+    fn on_the_pair(self) -> bool {
+        matches!(self, Kind::Fetch | Kind::Change | Kind::Mixed | Kind::Proxy | Kind::Watch | Kind::Leader)
+    }
 }
 
-impl Pair<'_> {
-    fn conflux_side(&self, requests: Requests, protocol: Protocol) -> Result<Side> {
-        let endpoints = vec![self.conflux.endpoint(protocol)?];
-        Ok(Side { endpoints, requests, processes: self.conflux.processes() })
-    }
-
-    fn etcd_side(&self, requests: Requests) -> Result<Side> {
-        Ok(Side { endpoints: self.etcd.endpoints()?, requests, processes: self.etcd.processes() })
-    }
-
-    /// Puts every config and key of this size once.
-    async fn fill(&self, size: usize) -> Result<()> {
-        load::fill(&[self.conflux.endpoint(Protocol::Http2)?], &self.conflux.puts(size, KEYS, true), KEYS)
-            .await
-            .context("filling the federation")?;
-        load::fill(&self.etcd.endpoints()?, &self.etcd.puts(size, KEYS, true), KEYS).await.context("filling etcd")
-    }
-
-    fn case(&self, kind: Kind, name: &str, value_bytes: usize, concurrency: usize) -> Case {
-        let shape = Shape { concurrency, window: self.run.window(), offered: None };
-        Case { kind, name: name.into(), value_bytes, shape, rounds: self.run.rounds }
-    }
-
-    /// Numbers of requests in flight.
-    fn concurrencies(&self) -> &'static [usize] {
-        if self.run.quick { &[64] } else { &[1, 64, 256] }
-    }
-
-    /// A closed loop at each concurrency, then an open loop with 64 at half the rate that the slower side has reached with 64.
-    async fn loops(
-        &self,
-        results: &mut Results,
-        kind: Kind,
-        name: &str,
-        size: usize,
-        sides: (&Side, &Side),
-    ) -> Result<()> {
-        for concurrency in self.concurrencies() {
-            results.comparisons.push(compare(self.case(kind, name, size, *concurrency), sides.0, sides.1).await?);
-        }
-        let reached = results.comparisons.iter().rfind(|c| c.name == name && c.concurrency == 64);
-        let rates = reached.iter().flat_map(|c| &c.rounds).map(|r| r.conflux.rate().min(r.etcd.rate()));
-        let slowest = rates.fold(f64::INFINITY, f64::min);
-        if slowest.is_finite() && slowest > 1.0 {
-            let mut case = self.case(kind, name, size, 64);
-            case.shape.offered = Some((slowest / 2.0).round());
-            results.comparisons.push(compare(case, sides.0, sides.1).await?);
-        }
-        Ok(())
-    }
+/// What a scenario that starts its own processes needs.
+pub struct Bench<'a> {
+    pub run: &'a Run,
+    pub plan: Plan,
+    pub base: PathBuf,
 }
 
 /// Runs all that is wanted.
-pub async fn run(run: Run) -> Result<()> {
-    let mut results = Results::read(&run.results).unwrap_or_default();
-    results.began = crate::machine::now();
+pub async fn run(run: &Run) -> Result<()> {
+    let mut results = if run.results.exists() { Results::read(&run.results)? } else { Results::default() };
+    results.began = now();
     results.machine = Machine::here();
     results.note = run.note.clone();
-    results.conflux_version = version(&run.conflux, "--version")?;
-    results.etcd_version = version(&run.etcd, "--version")?;
+    results.conflux_version = version(&run.conflux, "--version").context("--conflux names a release build of it")?;
+    results.etcd_version = version(&run.etcd, "--version").context("apt-get install etcd-server")?;
     let base = run.data_dir.clone().unwrap_or_else(std::env::temp_dir);
-    std::fs::create_dir_all(&base)?;
-    let compared = [Kind::Fetch, Kind::Change, Kind::Watch, Kind::Leader];
-    if compared.iter().any(|kind| run.wants(*kind)) {
-        let conflux = Federation::start(&run.conflux, &base, 1).await?;
-        let etcd = Etcd::start(&run.etcd, &base).await?;
-        let mut pair = Pair { run: &run, conflux, etcd };
-        pair.fill(1024).await?;
-        for kind in compared.into_iter().filter(|kind| run.wants(*kind)) {
-            match kind {
-                Kind::Fetch => fetch::measure(&pair, &mut results).await,
-                Kind::Change => change::measure(&pair, &mut results).await,
-                Kind::Watch => watch::measure(&pair, &mut results).await,
-                Kind::Leader | Kind::Moves => leader::measure(&mut pair, &mut results).await,
-            }
-            .with_context(|| format!("{kind:?}"))?;
-            results.write(&run.results)?;
+    std::fs::create_dir_all(&base).with_context(|| base.display().to_string())?;
+    eprintln!("{} files may be open; data below {}", process::raise_open_files(), base.display());
+    let bench = Bench { run, plan: Plan::of(run), base };
+    let wanted = plan::kinds(run);
+    let mut failed = Vec::new();
+    // By itself before the pair runs, then all that use the pair, then the others: each with nothing beside it that it does not need.
+    let mut pair: Option<Pair> = None;
+    for kind in wanted {
+        let (began, start) = (now(), Instant::now());
+        eprintln!("== {} at {began}", kind.name());
+        if !kind.on_the_pair() {
+            pair = None;
         }
-    }
-    if run.wants(Kind::Moves) {
-        moves::measure(&run, &base, &mut results).await?;
+        let measured = measure(&bench, kind, &mut pair, &mut results).await;
+        if let Err(error) = measured {
+            eprintln!("{} failed: {error:#}", kind.name());
+            failed.push(kind.name());
+            // Whatever it has left is not what the next one expects.
+            pair = None;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        results.scenarios.insert(kind.name(), Took { began, seconds });
         results.write(&run.results)?;
+        eprintln!("== {} took {seconds:.0} s", kind.name());
+    }
+    if !failed.is_empty() {
+        bail!("not measured: {}", failed.join(", "));
     }
     eprintln!("{} is written; `conflux-bench report` makes the page", run.results.display());
     Ok(())
+}
+
+async fn measure(bench: &Bench<'_>, kind: Kind, pair: &mut Option<Pair>, results: &mut Results) -> Result<()> {
+    results.comparisons.retain(|c| c.kind != kind);
+    if kind.on_the_pair() && pair.is_none() {
+        *pair = Some(Pair::start(bench).await?);
+    }
+    match (kind, pair) {
+        (Kind::Start, _) => start::measure(bench, results).await,
+        (Kind::Shards, _) => shards::measure(bench, results).await,
+        (Kind::Moves, _) => moves::measure(bench, results).await,
+        (Kind::Growth, _) => growth::measure(bench, results).await,
+        (Kind::Syncs, _) => syncs::measure(bench, results).await,
+        (Kind::Fetch, Some(pair)) => fetch::measure(pair, results).await,
+        (Kind::Change, Some(pair)) => change::measure(pair, results).await,
+        (Kind::Mixed, Some(pair)) => mixed::measure(pair, results).await,
+        (Kind::Proxy, Some(pair)) => proxy::measure(pair, bench, results).await,
+        (Kind::Watch, Some(pair)) => watch::measure(pair, results).await,
+        (Kind::Leader, Some(pair)) => leader::measure(pair, results).await,
+        (_, None) => bail!("both sides run by now"),
+    }
 }
 
 fn version(binary: &std::path::Path, flag: &str) -> Result<String> {

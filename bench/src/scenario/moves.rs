@@ -1,7 +1,6 @@
 //! A tenant moves to and fro between two shard groups while it is written to. There is no such thing in etcd.
 
 use std::{
-    path::Path,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
@@ -10,13 +9,13 @@ use anyhow::{Context, Result, bail};
 use http::Method;
 use serde_json::{Value, json};
 
+use super::Bench;
 use crate::{
-    Run,
-    conflux::{Federation, TENANT},
+    conflux::{Federation, Setup, Space, TENANT},
     connection::Protocol,
     load::{self, Shape},
     results::{Moves, Results},
-    statistics::quantile,
+    statistics::{quantile, sorted},
 };
 
 /// Contents to copy beside what is written meanwhile.
@@ -27,15 +26,18 @@ const STOCK_BYTES: usize = 16 << 10;
 const WRITERS: usize = 4;
 
 /// A federation of two groups of its own.
-pub async fn measure(run: &Run, base: &Path, results: &mut Results) -> Result<()> {
-    let federation = Federation::start(&run.conflux, base, 2).await?;
+pub async fn measure(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
+    let setup = Setup { shards: Some(2), ..Setup::default() };
+    let federation = Federation::start(&bench.run.conflux, &bench.base, &setup).await?;
     let endpoints = [federation.endpoint(Protocol::Http2)?];
-    load::fill(&endpoints, &federation.puts(STOCK_BYTES, STOCK, true), STOCK).await.context("the stock")?;
-    let writes = federation.puts(1024, 100, false);
+    let demo = federation.demo().await?;
+    let stock = Space::new(vec![demo.clone()], "stock", STOCK_BYTES, STOCK);
+    load::fill(&endpoints, &stock.first_puts(), 0..STOCK, 32).await.context("the stock")?;
+    let writes = Space::new(vec![demo], "s", 1024, 100).puts();
     let connections = load::connect(&endpoints, WRITERS).await?;
     let (mut pauses_ms, mut whole_ms, mut given_up, mut tally) = (Vec::new(), Vec::new(), 0, None);
     let next: Arc<AtomicU64> = Arc::default();
-    for _ in 0..run.moves {
+    for _ in 0..bench.plan.moves {
         let moving = Box::pin(move_away(&federation));
         // Longer than a move, so that each is under writes from its beginning to its end.
         let shape = Shape { concurrency: WRITERS, window: Duration::from_millis(2500), offered: None };
@@ -53,10 +55,10 @@ pub async fn measure(run: &Run, base: &Path, results: &mut Results) -> Result<()
     }
     let tally = tally.context("at least one move")?;
     let at = |share: f64| tally.histogram.value_at_quantile(share);
-    pauses_ms.sort_by(f64::total_cmp);
+    let pauses_ms = sorted(pauses_ms);
     eprintln!(
         "{} moves, {given_up} given up: pause p50 {:.0} ms, most {:.0} ms; the longest write {:.0} ms, {} refused",
-        run.moves,
+        bench.plan.moves,
         quantile(&pauses_ms, 0.5),
         quantile(&pauses_ms, 1.0),
         tally.histogram.max() as f64 / 1e3,

@@ -1,23 +1,56 @@
 //! Closed and open loops. A closed loop sends the next request when the last is answered, and shows what a side can do. An open loop
 //! sends at a rate whatever the answers do, and counts each from when it was due: coordinated omission is not possible.
 
+mod schedule;
+
 use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
 use http::Request;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{sync::mpsc::UnboundedReceiver, time::timeout};
 
-use crate::connection::{Body, Connection, Endpoint};
+use self::schedule::Schedule;
+use crate::connection::{Body, Connection, Endpoint, Expected};
 
-/// The request of a number; its URI is a path.
-pub type Requests = Arc<dyn Fn(u64) -> Request<Body> + Send + Sync>;
+/// The requests of a load, by number; a URI is a path.
+#[derive(Clone)]
+pub struct Requests {
+    make: Arc<dyn Fn(u64) -> Request<Body> + Send + Sync>,
+    expected: Expected,
+}
+
+impl Requests {
+    /// What answers with success.
+    pub fn new(make: impl Fn(u64) -> Request<Body> + Send + Sync + 'static) -> Self {
+        Self { make: Arc::new(make), expected: Expected::Success }
+    }
+
+    /// What must answer 304.
+    pub fn not_modified(self) -> Self {
+        Self { expected: Expected::NotModified, ..self }
+    }
+
+    /// The request of a number.
+    pub fn of(&self, number: u64) -> Request<Body> {
+        (self.make)(number)
+    }
+
+    /// Mostly these; the share of `others` is in hundredths.
+    pub fn with(self, others: Self, share: u64) -> Self {
+        Self::new(move |number| {
+            // Another sequence than the one that chooses keys.
+            let of_others = crate::document::mixed(number ^ 0x5eed_0000_0000) % 100 < share;
+            if of_others { others.of(number) } else { self.of(number) }
+        })
+    }
+}
 
 /// What no answer may take.
 const LONGEST: Duration = Duration::from_secs(20);
@@ -42,6 +75,8 @@ pub struct Tally {
     pub histogram: Histogram<u64>,
     /// Answers within the window.
     pub answered: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
     /// Calls that failed.
     pub failed: u64,
     /// The first of them.
@@ -53,13 +88,14 @@ pub struct Tally {
 impl Tally {
     fn new() -> Result<Self> {
         let histogram = Histogram::new_with_bounds(1, 60_000_000, 3)?;
-        Ok(Self { histogram, answered: 0, failed: 0, failure: None, elapsed: Duration::ZERO })
+        Ok(Self { histogram, answered: 0, bytes: 0, failed: 0, failure: None, elapsed: Duration::ZERO })
     }
 
-    fn note(&mut self, outcome: Result<bytes::Bytes>, latency: Duration, in_time: bool) {
+    fn note(&mut self, outcome: Result<u64>, latency: Duration, in_time: bool) {
         match outcome {
-            Ok(_) => {
+            Ok(bytes) => {
                 self.answered += u64::from(in_time);
+                self.bytes += if in_time { bytes } else { 0 };
                 self.histogram.saturating_record(latency.as_micros().max(1) as u64);
             }
             Err(error) => {
@@ -79,6 +115,7 @@ impl Tally {
     fn add(&mut self, other: Self) -> Result<()> {
         self.histogram.add(other.histogram)?;
         self.answered += other.answered;
+        self.bytes += other.bytes;
         self.failed += other.failed;
         self.failure = self.failure.take().or(other.failure);
         Ok(())
@@ -94,8 +131,8 @@ pub async fn connect(endpoints: &[Endpoint], concurrency: usize) -> Result<Vec<A
     Ok(connections)
 }
 
-async fn call(connection: &Connection, request: Request<Body>) -> Result<bytes::Bytes> {
-    match timeout(LONGEST, connection.call(request)).await {
+async fn call(connection: &Connection, requests: &Requests, number: u64) -> Result<u64> {
+    match timeout(LONGEST, connection.exchange(requests.of(number), requests.expected)).await {
         Ok(answer) => answer,
         Err(_) => bail!("no answer in {LONGEST:?}"),
     }
@@ -109,14 +146,16 @@ pub async fn drive(
     next: &Arc<AtomicU64>,
 ) -> Result<Tally> {
     let start = Instant::now();
+    let schedule = shape.offered.map(|rate| Schedule { rate, window: shape.window });
+    let mut paced = schedule.map(|s| s.pace(start, shape.concurrency)).unwrap_or_default().into_iter();
     let workers: Vec<_> = (0..shape.concurrency)
         .map(|worker| {
             let connection = Arc::clone(&connections[worker % connections.len()]);
-            let (requests, next) = (Arc::clone(requests), Arc::clone(next));
+            let (requests, next, due) = (requests.clone(), Arc::clone(next), paced.next());
             tokio::spawn(async move {
-                match shape.offered {
+                match due {
                     None => closed(&connection, &requests, start + shape.window, &next).await,
-                    Some(rate) => open(&connection, &requests, (start, shape, rate, worker), &next).await,
+                    Some(due) => open(&connection, &requests, due, &next).await,
                 }
             })
         })
@@ -137,7 +176,7 @@ async fn closed(connection: &Connection, requests: &Requests, end: Instant, next
         if sent >= end {
             return Ok(tally);
         }
-        let outcome = call(connection, requests(next.fetch_add(1, Ordering::Relaxed))).await;
+        let outcome = call(connection, requests, next.fetch_add(1, Ordering::Relaxed)).await;
         let now = Instant::now();
         tally.note(outcome, now - sent, now <= end);
     }
@@ -146,41 +185,40 @@ async fn closed(connection: &Connection, requests: &Requests, end: Instant, next
 async fn open(
     connection: &Connection,
     requests: &Requests,
-    (start, shape, rate, worker): (Instant, Shape, f64, usize),
+    mut dues: UnboundedReceiver<Instant>,
     next: &AtomicU64,
 ) -> Result<Tally> {
     let mut tally = Tally::new()?;
-    let mut turn = worker;
-    loop {
-        let due = start + Duration::from_secs_f64(turn as f64 / rate);
-        if due >= start + shape.window {
-            return Ok(tally);
-        }
-        sleep_until(due).await;
+    while let Some(due) = dues.recv().await {
         if due.elapsed() > LONGEST {
-            bail!("the offered rate of {rate:.0}/s is far beyond what is answered");
+            bail!("the offered rate is far beyond what is answered: a request has waited {LONGEST:?} for its turn");
         }
-        let outcome = call(connection, requests(next.fetch_add(1, Ordering::Relaxed))).await;
+        let outcome = call(connection, requests, next.fetch_add(1, Ordering::Relaxed)).await;
         tally.note(outcome, due.elapsed(), true);
-        turn += shape.concurrency;
     }
+    Ok(tally)
 }
 
-/// Sends the requests of 0 to `count`, and fails with the first that fails.
-pub async fn fill(endpoints: &[Endpoint], requests: &Requests, count: u64) -> Result<()> {
-    let connections = connect(endpoints, 32).await?;
-    let next = Arc::new(AtomicU64::new(0));
-    let workers: Vec<_> = connections
-        .into_iter()
-        .map(|connection| {
-            let (requests, next) = (Arc::clone(requests), Arc::clone(&next));
+/// Sends the requests of a range of numbers, so many at a time, and fails with the first that fails.
+pub async fn fill(
+    endpoints: &[Endpoint],
+    requests: &Requests,
+    numbers: std::ops::Range<u64>,
+    concurrency: usize,
+) -> Result<()> {
+    let connections = connect(endpoints, concurrency).await?;
+    let next = Arc::new(AtomicU64::new(numbers.start));
+    let workers: Vec<_> = (0..concurrency)
+        .map(|worker| {
+            let connection = Arc::clone(&connections[worker % connections.len()]);
+            let (requests, next) = (requests.clone(), Arc::clone(&next));
             tokio::spawn(async move {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= count {
+                    if number >= numbers.end {
                         return anyhow::Ok(());
                     }
-                    call(&connection, requests(number)).await?;
+                    call(&connection, &requests, number).await?;
                 }
             })
         })
