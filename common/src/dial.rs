@@ -27,6 +27,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
+    detour,
     serve::reason,
     throttle::Throttle,
     tls::{Admission, PeerId, PeerSide, SERVER_NAME, TlsContext},
@@ -55,7 +56,7 @@ impl MtlsConnector {
 
     async fn handshake(&self, address: &str) -> io::Result<MtlsStream> {
         let explained = |error: io::Error| io::Error::new(error.kind(), format!("cannot reach {address}: {error}"));
-        let tcp = TcpStream::connect(address).await.map_err(explained)?;
+        let tcp = detour::connect(address).await.map_err(explained)?;
         tcp.set_nodelay(true).map_err(explained)?;
         let generation = self.tls.generation();
         let connector = TlsConnector::from(self.tls.client_config(&self.expected));

@@ -7,6 +7,7 @@
 
 pub mod api_key;
 pub mod body;
+pub mod detour;
 pub mod dial;
 pub mod distinct;
 pub mod error;

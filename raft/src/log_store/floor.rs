@@ -116,7 +116,7 @@ impl Floor {
     }
 }
 
-fn encode(sequence: u64, floor: &Floor) -> [u8; RECORD_BYTES] {
+pub(super) fn encode(sequence: u64, floor: &Floor) -> [u8; RECORD_BYTES] {
     let vote = floor.vote.as_ref().map(codec::vote_to_proto).unwrap_or_default();
     let flags = u64::from(floor.vote.is_some()) | u64::from(vote.committed) << 1;
     let mut record = [0; RECORD_BYTES];
@@ -129,7 +129,7 @@ fn encode(sequence: u64, floor: &Floor) -> [u8; RECORD_BYTES] {
     record
 }
 
-fn read_slot(file: &File, at: u64) -> Option<(u64, Floor)> {
+pub(super) fn read_slot(file: &File, at: u64) -> Option<(u64, Floor)> {
     let mut record = [0; RECORD_BYTES];
     file.read_exact_at(&mut record, at).ok()?;
     let (fields, sum) = record.split_at(FIELDS * 8);

@@ -16,11 +16,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use conflux_common::{failpoint, planted};
 use openraft::storage::IOFlushed;
 use rocksdb::DB;
 use tokio::sync::{oneshot, watch};
 
-use super::floor::{Floor, FloorFile};
+use super::{
+    floor::{Floor, FloorFile},
+    witness::Witness,
+};
 use crate::{
     error::FatalError,
     fatal::Fatal,
@@ -86,14 +90,15 @@ pub(crate) struct SyncWorker {
 impl SyncWorker {
     pub(crate) fn start(
         db: Arc<DB>,
-        floor: FloorFile,
+        (floor, witness): (FloorFile, Witness),
         vote: Option<Vote>,
         durable: Arc<Durable>,
         fatal: Fatal,
     ) -> io::Result<Self> {
         let (queue, jobs) = sync_channel(QUEUE);
         let known = Floor { next_index: *durable.synced.borrow(), vote };
-        let worker = Worker { db, floor, known, durable, fatal, failed: None, floor_written: Instant::now() };
+        witness.note(&known);
+        let worker = Worker { db, floor, witness, known, durable, fatal, failed: None, floor_written: Instant::now() };
         let thread = std::thread::Builder::new().name("raft-log-sync".into()).spawn(move || worker.run(&jobs))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
@@ -129,6 +134,7 @@ impl Drop for SyncWorker {
 struct Worker {
     db: Arc<DB>,
     floor: FloorFile,
+    witness: Witness,
     /// What the next floor will say.
     known: Floor,
     durable: Arc<Durable>,
@@ -161,13 +167,24 @@ impl Worker {
 
     fn sync(&mut self, waiting: Vec<Job>) {
         if self.failed.is_none()
-            && let Err(e) = self.db.flush_wal(true)
+            && let Err(e) = self.flush(&waiting)
         {
             self.fail(FatalError(format!("the log cannot be synced: {e}")));
         }
         for job in waiting {
             self.answer(job);
         }
+    }
+
+    fn flush(&self, waiting: &[Job]) -> Result<(), FatalError> {
+        failpoint::ail("disk.log_sync").map_err(|e| FatalError(e.to_string()))?;
+        let unsynced = |bug: &str, is: fn(&Job) -> bool| planted::has(bug) && waiting.iter().all(is);
+        if unsynced("unsynced_vote", |job| matches!(job, Job::Vote { .. }))
+            || unsynced("unsynced_append", |job| matches!(job, Job::Appended { .. }))
+        {
+            return Ok(());
+        }
+        Ok(self.db.flush_wal(true)?)
     }
 
     fn answer(&mut self, job: Job) {
@@ -180,6 +197,8 @@ impl Worker {
             Job::Vote { vote, done } => {
                 if result.is_ok() {
                     self.known.vote = Some(vote);
+                    self.witness.note(&self.known);
+                    failpoint::hit("raft.vote_kept");
                 }
                 done
             }
@@ -190,11 +209,13 @@ impl Worker {
             Job::Other { done } => done,
             Job::Lower { next_index, done } => {
                 self.known.next_index = self.known.next_index.min(next_index);
+                self.witness.note(&self.known);
                 self.durable.synced.send_replace(self.known.next_index);
                 return self.lowered(done);
             }
             Job::Forget { done } => {
                 self.known.vote = None;
+                self.witness.note(&self.known);
                 return self.lowered(done);
             }
         };
@@ -210,6 +231,8 @@ impl Worker {
     fn reached(&mut self, next_index: u64, result: &Result<(), FatalError>) {
         if result.is_ok() {
             self.known.next_index = self.known.next_index.max(next_index);
+            self.witness.note(&self.known);
+            failpoint::hit("raft.entries_kept");
             self.durable.synced.send_replace(self.known.next_index);
         }
     }
@@ -245,7 +268,7 @@ mod tests {
         FloorFile::create(&path).unwrap();
         let floor = FloorFile::open_unwritable(&path);
         let (durable, fatal) = (Arc::new(Durable::new(5)), Fatal::new());
-        let worker = SyncWorker::start(db, floor, None, durable.clone(), fatal.clone()).unwrap();
+        let worker = SyncWorker::start(db, (floor, Witness::absent()), None, durable.clone(), fatal.clone()).unwrap();
         assert!(worker.wait(|done| Job::Lower { next_index: 2, done }).await.is_err());
         assert!(fatal.check().unwrap_err().0.contains("cannot be synced"));
         assert!(worker.wait(|done| Job::Other { done }).await.is_err());
