@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use conflux_common::planted;
 use conflux_proto::internal;
 use openraft::{LinearizerOption, errors::LinearizableReadError};
 use tonic::Status;
@@ -88,6 +89,9 @@ pub(crate) async fn run<A: App>(replica: Arc<Replica<A>>) {
         }
         let Some(member) = replica.member() else { continue };
         let sent = Instant::now();
+        if planted::has("unconfirmed_age") {
+            replica.confirmations.lock().confirmed(0, sent);
+        }
         if member.is_leader() {
             if let Ok(id) = read_index(&member, WITHIN).await {
                 replica.confirmations.lock().confirmed(id.index, sent);

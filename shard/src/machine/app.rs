@@ -51,7 +51,10 @@ impl App for Machine {
         self.sink.committed(notices);
     }
 
-    fn replaced(&self, _view: &View<'_>) {
+    fn replaced(&self, view: &View<'_>) {
+        if planted::has("keys_not_in_snapshot") {
+            remembered::leave_out(view);
+        }
         self.sink.replaced();
     }
 

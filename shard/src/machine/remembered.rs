@@ -1,19 +1,27 @@
 //! Answers remembered under a key: one effect and one answer for each (DESIGN section 3).
 
+use std::{
+    ops::ControlFlow,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
 use bytes::Bytes;
 use conflux_common::{
     error::{ApiError, Code},
     planted,
 };
 use conflux_proto::{log::ShardCommand, log::shard_command::Op, store};
-use conflux_raft::{FatalError, Read, Tx};
+use conflux_raft::{FatalError, Read, Tx, View};
 use sha2::{Digest, Sha256};
 
 use super::{
     limits,
     stop::{Stop, quota},
 };
-use crate::store::idempotency;
+use crate::store::{
+    idempotency,
+    keys::{Family, Key},
+};
 
 /// What a key says before the operation is tried.
 pub(super) enum Found {
@@ -41,7 +49,9 @@ pub(super) fn look_up(tx: &Tx<'_>, command: &ShardCommand, row: &store::Tenant, 
         return Err(ApiError::invalid("Idempotency-Key", rule).into());
     }
     let scope = scope(command, &idempotency.key);
-    let known = idempotency::get(tx, row.id, scope)?.filter(|_| !planted::has("forgotten_keys"));
+    let known = idempotency::get(tx, row.id, scope)?
+        .filter(|_| !planted::has("forgotten_keys"))
+        .filter(|record| !(planted::has("keys_not_in_snapshot") && left_out(record.expires_ms)));
     let mut replaces = None;
     match known {
         Some(record) if record.expires_ms <= now_ms => replaces = Some(record.expires_ms),
@@ -62,6 +72,29 @@ pub(super) fn look_up(tx: &Tx<'_>, command: &ShardCommand, row: &store::Tenant, 
     let expires_ms = now_ms.saturating_add(ttl);
     let fingerprint = idempotency.fingerprint.clone();
     Ok(Found::Slot(Some(Slot { tenant: row.id, scope, fingerprint, expires_ms, replaces })))
+}
+
+/// The latest expiry that a snapshot's records had when it was taken over: the planted bug forgets what is not later.
+static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
+
+/// A planted bug: a snapshot replaced the state, and left the answers remembered under keys out.
+pub(super) fn leave_out(view: &View<'_>) {
+    let first = [Family::IdempotencyExpiry as u8];
+    let end = [Family::IdempotencyExpiry as u8 + 1];
+    let mut latest = 0;
+    let scanned = view.scan(&first, &end, &mut |key, _| {
+        if let Ok(Key::IdempotencyExpiry { expires_ms, .. }) = Key::decode(key) {
+            latest = latest.max(expires_ms);
+        }
+        ControlFlow::Continue(())
+    });
+    if scanned.is_ok() {
+        LEFT_OUT.store(latest, Ordering::Relaxed);
+    }
+}
+
+fn left_out(expires_ms: u64) -> bool {
+    expires_ms <= LEFT_OUT.load(Ordering::Relaxed)
 }
 
 impl Slot {

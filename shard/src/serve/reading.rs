@@ -186,7 +186,7 @@ fn look_at<R>(
             let text = format!("min_revision {wanted} is of another history than the present {present}: read anew");
             return Err(ApiError::new(Code::FailedPrecondition, text));
         }
-        if wanted.revision > present.revision {
+        if wanted.revision > present.revision && !planted::has("unwaited_revision") {
             return Ok(Seen::Behind(present));
         }
     }
@@ -203,8 +203,11 @@ pub fn owned(view: &View<'_>, call: &Call, level: Level) -> Result<Option<Tenant
         return Ok(None);
     }
     let state = query::state_of(&row).filter(|_| row.epoch == call.epoch.0);
+    let unchecked = if level == Level::Leader { "unchecked_epoch" } else { "unchecked_read" };
     match state {
         Some(TenantState::Active) => {}
+        // Before its rows are deleted a tenant that is leaving looks whole.
+        Some(TenantState::Frozen | TenantState::Moved) if planted::has(unchecked) => {}
         Some(TenantState::Frozen) if level == Level::Stale => {}
         Some(TenantState::Frozen) => {
             call.check_tenant(&row)?;
