@@ -1,6 +1,7 @@
 //! A federation of real processes in a temporary directory.
 
 use std::{
+    collections::HashMap,
     fs::File,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -78,6 +79,10 @@ pub struct Federation {
     dev: Child,
     /// Members that the test restarted itself.
     restarted: Vec<(String, Child)>,
+    /// Environment variables of every process.
+    env: Vec<(String, String)>,
+    /// Further ones, by member, from its next start on.
+    own_env: HashMap<String, Vec<(String, String)>>,
     directory: Option<tempfile::TempDir>,
     // Two cores cannot hold the election timers of several federations: one at a time on a machine.
     _turn: Flock<OwnedFd>,
@@ -114,13 +119,31 @@ impl Federation {
 
     /// The same in this directory.
     pub async fn start_in(directory: tempfile::TempDir, shape: Shape, settings: &[&str]) -> Result<Self> {
-        let turn = tokio::task::spawn_blocking(take_turn).await??;
-        std::fs::create_dir(directory.path().join(FAILPOINTS))?;
-        let (dev, description) = Self::launch(directory.path(), shape, settings).await?;
-        Ok(Self { description, dev, restarted: Vec::new(), directory: Some(directory), _turn: turn })
+        Self::start_in_with(directory, shape, settings, Vec::new()).await
     }
 
-    async fn launch(directory: &Path, shape: Shape, settings: &[&str]) -> Result<(Child, Description)> {
+    /// The same; every process gets these environment variables too.
+    pub async fn start_in_with(
+        directory: tempfile::TempDir,
+        shape: Shape,
+        settings: &[&str],
+        mut env: Vec<(String, String)>,
+    ) -> Result<Self> {
+        let turn = tokio::task::spawn_blocking(take_turn).await??;
+        let failpoints = directory.path().join(FAILPOINTS);
+        std::fs::create_dir(&failpoints)?;
+        env.push((conflux_common::failpoint::VARIABLE.into(), failpoints.display().to_string()));
+        let (dev, description) = Self::launch(directory.path(), shape, settings, &env).await?;
+        let (restarted, own_env) = (Vec::new(), HashMap::new());
+        Ok(Self { description, dev, restarted, env, own_env, directory: Some(directory), _turn: turn })
+    }
+
+    async fn launch(
+        directory: &Path,
+        shape: Shape,
+        settings: &[&str],
+        env: &[(String, String)],
+    ) -> Result<(Child, Description)> {
         let described = directory.join("federation.json");
         let _ = std::fs::remove_file(&described);
         let out = File::options().create(true).append(true).open(directory.join("dev.out"))?;
@@ -133,7 +156,7 @@ impl Federation {
             .args(["--placement", &shape.placement.to_string()])
             .args(["--gateways", &shape.gateways.to_string()])
             .args(settings.iter().flat_map(|s| ["--set", s]))
-            .env(conflux_common::failpoint::VARIABLE, directory.join(FAILPOINTS))
+            .envs(env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)
@@ -251,6 +274,21 @@ impl Federation {
         self.member(&name)
     }
 
+    fn env_of(&self, member: &str) -> impl Iterator<Item = (String, String)> {
+        let own = self.own_env.get(member).cloned().unwrap_or_default();
+        self.env.clone().into_iter().chain(own)
+    }
+
+    /// Further environment variables of one member, from its next start on.
+    pub fn set_env(&mut self, member: &str, env: Vec<(String, String)>) {
+        self.own_env.insert(member.to_owned(), env);
+    }
+
+    /// Where a test's disks are made ill, process by process (`conflux_common::failpoint`).
+    pub fn failpoints(&self) -> PathBuf {
+        self.directory().join(FAILPOINTS)
+    }
+
     /// The next process that passes the place of this name dies there.
     pub fn arm(&self, failpoint: &str) {
         std::fs::write(self.directory().join(FAILPOINTS).join(failpoint), "").expect("the failpoint's file");
@@ -315,6 +353,7 @@ impl Federation {
         let child = Command::new(binary())
             .args(["gateway", "--config"])
             .arg(&gateway.config_file)
+            .envs(self.env_of(&member))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("log file"))
             .stderr(log)
@@ -428,7 +467,7 @@ impl Federation {
             .arg(&described.role)
             .arg("--config")
             .arg(&described.config_file)
-            .env(conflux_common::failpoint::VARIABLE, self.directory().join(FAILPOINTS))
+            .envs(self.env_of(member))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("log file"))
             .stderr(log)
@@ -461,7 +500,7 @@ impl Federation {
 
     /// Starts `conflux dev` again on the same directory.
     pub async fn start_again(&mut self, shape: Shape) -> Result<()> {
-        let (dev, description) = Self::launch(self.directory(), shape, &[]).await?;
+        let (dev, description) = Self::launch(self.directory(), shape, &[], &self.env).await?;
         self.dev = dev;
         self.description = description;
         Ok(())

@@ -38,7 +38,36 @@ pub struct Watcher {
     seen: Arc<Mutex<Vec<Seen>>>,
     resumed: Arc<std::sync::atomic::AtomicU64>,
     ends: Arc<Mutex<Vec<String>>>,
+    reins: Reins,
     task: JoinHandle<()>,
+}
+
+/// Makes a watcher slow, and ends its stream. Clones hold the same watcher.
+#[derive(Debug, Clone)]
+pub struct Reins {
+    held: Arc<tokio::sync::watch::Sender<bool>>,
+    cut: Arc<tokio::sync::Notify>,
+}
+
+impl Reins {
+    fn new() -> Self {
+        Self { held: Arc::new(tokio::sync::watch::Sender::new(false)), cut: Arc::default() }
+    }
+
+    /// While it is held it reads nothing.
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
+    /// Its stream breaks off, and it resumes.
+    pub fn cut(&self) {
+        self.cut.notify_waiters();
+    }
+
+    async fn free(&self) {
+        // The sender lives as long as this.
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
+    }
 }
 
 impl Drop for Watcher {
@@ -57,13 +86,22 @@ impl Watcher {
         let (opened, wait) = tokio::sync::oneshot::channel();
         let (sink, count, client) = (Arc::clone(&seen), Arc::clone(&resumed), client.clone());
         let (tenant, mut token, ca) = (tenant.to_owned(), from.to_owned(), ca.to_owned());
+        let reins = Reins::new();
+        let rein = reins.clone();
         let task = tokio::spawn(async move {
             let mut opened = Some(opened);
             loop {
-                let ended = match transport {
-                    Transport::Sse => sse(&client, &tenant, &mut token, &sink, &mut opened).await,
-                    Transport::WebSocket => websocket(&client, &ca, &tenant, &mut token, &sink, &mut opened).await,
-                    Transport::Grpc => grpc(&client, &ca, &tenant, &mut token, &sink, &mut opened).await,
+                let mut reader = Reader { token: &mut token, sink: &sink, opened: &mut opened, rein: &rein };
+                let stream = async {
+                    match transport {
+                        Transport::Sse => sse(&client, &tenant, &mut reader).await,
+                        Transport::WebSocket => websocket(&client, &ca, &tenant, &mut reader).await,
+                        Transport::Grpc => grpc(&client, &ca, &tenant, &mut reader).await,
+                    }
+                };
+                let ended = tokio::select! {
+                    ended = stream => ended,
+                    () = rein.cut.notified() => Err(anyhow::anyhow!("cut off by the test")),
                 };
                 if let Err(why) = ended {
                     said.lock().push(format!("{why:#}"));
@@ -73,7 +111,12 @@ impl Watcher {
             }
         });
         tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the watch opens").expect("a running watcher");
-        Self { transport, seen, resumed, ends, task }
+        Self { transport, seen, resumed, ends, reins, task }
+    }
+
+    /// To make it slow, or to end its stream.
+    pub fn reins(&self) -> Reins {
+        self.reins.clone()
     }
 
     /// What was delivered so far.
@@ -92,7 +135,21 @@ impl Watcher {
     }
 }
 
-type Opened = Option<tokio::sync::oneshot::Sender<()>>;
+/// One stream's way into the watcher.
+struct Reader<'a> {
+    token: &'a mut String,
+    sink: &'a Mutex<Vec<Seen>>,
+    opened: &'a mut Option<tokio::sync::oneshot::Sender<()>>,
+    rein: &'a Reins,
+}
+
+impl Reader<'_> {
+    fn opened(&mut self) {
+        if let Some(opened) = self.opened.take() {
+            let _ = opened.send(());
+        }
+    }
+}
 
 fn take(sink: &Mutex<Vec<Seen>>, frame: &Value) {
     for event in frame["events"].as_array().into_iter().flatten() {
@@ -104,34 +161,33 @@ fn take(sink: &Mutex<Vec<Seen>>, frame: &Value) {
     }
 }
 
-async fn sse(c: &Client, tenant: &str, token: &mut String, sink: &Mutex<Vec<Seen>>, opened: &mut Opened) -> Result<()> {
+async fn sse(c: &Client, tenant: &str, reader: &mut Reader<'_>) -> Result<()> {
     // The first time by `from`, later as a browser does: Last-Event-ID.
     let path = format!("/api/v1/watch/{tenant}");
-    let request = if token.contains('.') {
-        c.request(reqwest::Method::GET, &format!("{path}?from={token}"))
+    let request = if reader.token.contains('.') {
+        c.request(reqwest::Method::GET, &format!("{path}?from={}", reader.token))
     } else {
-        c.request(reqwest::Method::GET, &path).header("last-event-id", &*token)
+        c.request(reqwest::Method::GET, &path).header("last-event-id", &*reader.token)
     };
     let request = request.header("accept", "text/event-stream").timeout(Duration::from_secs(3600));
     let response = request.send().await?;
     if response.status() != 200 {
         bail!("{}: {}", response.status(), response.text().await.unwrap_or_default());
     }
-    if let Some(opened) = opened.take() {
-        let _ = opened.send(());
-    }
+    reader.opened();
     let mut body = response.bytes_stream();
     let mut text = String::new();
     while let Some(chunk) = body.next().await {
+        reader.rein.free().await;
         text.push_str(std::str::from_utf8(&chunk?)?);
         while let Some(end) = text.find("\n\n") {
             let block: String = text.drain(..end + 2).collect();
             let field = |name: &str| block.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
             if let Some(data) = field("data:") {
-                take(sink, &serde_json::from_str(data)?);
+                take(reader.sink, &serde_json::from_str(data)?);
             }
             if let Some(id) = field("id:") {
-                *token = id.to_owned();
+                *reader.token = id.to_owned();
             }
             if field("event:") == Some("error") {
                 bail!("the last event: {block}");
@@ -141,32 +197,24 @@ async fn sse(c: &Client, tenant: &str, token: &mut String, sink: &Mutex<Vec<Seen
     Ok(())
 }
 
-async fn websocket(
-    c: &Client,
-    ca: &std::path::Path,
-    tenant: &str,
-    token: &mut String,
-    sink: &Mutex<Vec<Seen>>,
-    opened: &mut Opened,
-) -> Result<()> {
+async fn websocket(c: &Client, ca: &std::path::Path, tenant: &str, reader: &mut Reader<'_>) -> Result<()> {
     let address = c.url.strip_prefix("https://").context("an https URL")?;
     let tcp = tokio::net::TcpStream::connect(address).await?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(crate::client::tls_config(ca)));
     let tls = connector.connect("localhost".try_into()?, tcp).await?;
-    let mut request = format!("wss://{address}/api/v1/watch/{tenant}?from={token}").into_client_request()?;
+    let mut request = format!("wss://{address}/api/v1/watch/{tenant}?from={}", reader.token).into_client_request()?;
     let key = c.key.as_deref().context("a key")?;
     request.headers_mut().insert("authorization", format!("Bearer {key}").parse()?);
     let (mut socket, _) = tokio_tungstenite::client_async(request, tls).await?;
-    if let Some(opened) = opened.take() {
-        let _ = opened.send(());
-    }
+    reader.opened();
     while let Some(message) = socket.next().await {
+        reader.rein.free().await;
         match message? {
             Message::Text(text) => {
                 let frame: Value = serde_json::from_str(&text)?;
-                take(sink, &frame);
+                take(reader.sink, &frame);
                 if let Some(t) = frame["token"].as_str() {
-                    *token = t.to_owned();
+                    *reader.token = t.to_owned();
                 }
             }
             Message::Ping(data) => socket.send(Message::Pong(data)).await?,
@@ -177,27 +225,19 @@ async fn websocket(
     Ok(())
 }
 
-async fn grpc(
-    c: &Client,
-    ca: &std::path::Path,
-    tenant: &str,
-    token: &mut String,
-    sink: &Mutex<Vec<Seen>>,
-    opened: &mut Opened,
-) -> Result<()> {
+async fn grpc(c: &Client, ca: &std::path::Path, tenant: &str, reader: &mut Reader<'_>) -> Result<()> {
     let channel = grpc_channel(c, ca).await?;
     let mut client = v1::config_service_client::ConfigServiceClient::new(channel);
-    let request = grpc_request(c, tenant, v1::WatchRequest { from: token.clone(), ..Default::default() })?;
+    let request = grpc_request(c, tenant, v1::WatchRequest { from: reader.token.clone(), ..Default::default() })?;
     let mut stream = client.watch(request).await?.into_inner();
-    if let Some(opened) = opened.take() {
-        let _ = opened.send(());
-    }
+    reader.opened();
     while let Some(frame) = stream.message().await? {
+        reader.rein.free().await;
         for event in &frame.events {
             let seen = Seen { revision: event.revision, kind: event.r#type.clone(), name: event.name.clone() };
-            sink.lock().push(seen);
+            reader.sink.lock().push(seen);
         }
-        *token = frame.token;
+        *reader.token = frame.token;
     }
     Ok(())
 }

@@ -19,6 +19,8 @@ pub struct Finding {
     /// What it looked at.
     pub looked_at: String,
     pub violations: usize,
+    /// When the first of them came about, as far as it can be said.
+    pub first_at: Option<Micros>,
     /// Neither right nor wrong within the means of the checker.
     pub undecided: usize,
     /// The first few in words.
@@ -29,7 +31,8 @@ pub struct Finding {
 
 impl Finding {
     pub fn new(checker: &'static str) -> Self {
-        Self { checker, looked_at: String::new(), violations: 0, undecided: 0, words: Vec::new(), history: Vec::new() }
+        let (looked_at, words, history) = (String::new(), Vec::new(), Vec::new());
+        Self { checker, looked_at, violations: 0, first_at: None, undecided: 0, words, history }
     }
 
     /// One more violation.
@@ -38,6 +41,12 @@ impl Finding {
         if self.words.len() < TOLD {
             self.words.push(words());
         }
+    }
+
+    /// The same, when it is known when it came about.
+    pub fn wrong_at(&mut self, at: Micros, words: impl FnOnce() -> String) {
+        self.first_at = Some(self.first_at.map_or(at, |first| first.min(at)));
+        self.wrong(words);
     }
 
     pub fn passed(&self) -> bool {
@@ -65,9 +74,12 @@ pub fn linearizability(calls: &[Call]) -> Finding {
             linear::Verdict::Linearizable => {}
             linear::Verdict::Undecided => finding.undecided += 1,
             linear::Verdict::Violation => {
-                finding.wrong(|| format!("tenant {tenant}, register {register}: no order makes all answers right"));
+                let smallest = linear::smallest(&calls);
+                let at = smallest.iter().map(|c| c.ended).max().unwrap_or(0);
+                let words = format!("tenant {tenant}, register {register}: no order makes all answers right");
+                finding.wrong_at(at, || words);
                 if finding.history.is_empty() {
-                    finding.history = linear::smallest(&calls);
+                    finding.history = smallest;
                 }
             }
         }
@@ -113,11 +125,12 @@ pub fn freshness(calls: &[Call], tenants: usize) -> Finding {
                     writes += 1;
                     values.entry(&call.register).or_default().insert(revision, value);
                     if acknowledged.before(call.began) >= revision {
-                        finding
-                            .wrong(|| format!("written under a revision that was over before it was asked: {call:?}"));
+                        let words = "written under a revision that was over before it was asked";
+                        finding.wrong_at(call.ended, || format!("{words}: {call:?}"));
                     }
                     if let Some(twin) = taken.insert(revision, call) {
-                        finding.wrong(|| format!("two writes under one revision: {twin:?} and {call:?}"));
+                        finding
+                            .wrong_at(call.ended, || format!("two writes under one revision: {twin:?} and {call:?}"));
                     }
                 }
                 (Some(_), None) if call.told == Told::Open => *unknown.entry(&call.register).or_default() += 1,
@@ -137,7 +150,8 @@ pub fn freshness(calls: &[Call], tenants: usize) -> Finding {
             };
             let owed = acknowledged.before(call.began.saturating_sub(age_ms * 1000)).max(floor);
             if revision < owed {
-                finding.wrong(|| format!("older than it says: revision {owed} was acknowledged before: {call:?}"));
+                let words = format!("older than it says: revision {owed} was acknowledged before");
+                finding.wrong_at(call.ended, || format!("{words}: {call:?}"));
             }
             // A write of unknown revision may be what it saw.
             if unknown.contains_key(call.register.as_str()) {
@@ -146,7 +160,7 @@ pub fn freshness(calls: &[Call], tenants: usize) -> Finding {
             let at = values.get(call.register.as_str()).and_then(|v| v.range(..=revision).next_back());
             let had = at.map_or(ABSENT, |(_, value)| *value);
             if had != value {
-                finding.wrong(|| format!("not what its revision had, which was {had}: {call:?}"));
+                finding.wrong_at(call.ended, || format!("not what its revision had, which was {had}: {call:?}"));
             }
         }
     }
@@ -160,6 +174,34 @@ pub struct Stored {
     pub number: u64,
     /// SHA-256 in hex.
     pub hash: String,
+    /// Group time, in milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+/// How far group time may be ahead of a true clock: what a clock may be off its peers' median, and the time that an answer takes
+/// is no part of it.
+const AHEAD_MS: u64 = 2_500;
+
+/// No version was made later than its writer was told of it: one wrong clock cannot push group time.
+pub fn group_time(calls: &[Call], stored: &BTreeMap<(usize, String), Vec<Stored>>, began_ms: u64) -> Finding {
+    let mut finding = Finding::new("group time");
+    let (mut looked_at, mut most) = (0, 0);
+    for ((tenant, register), calls) in by_register(calls) {
+        let Some(versions) = stored.get(&(tenant, register.to_owned())) else { continue };
+        let made: HashMap<u64, u64> = versions.iter().map(|v| (v.number, v.created_ms)).collect();
+        for call in calls {
+            let Told::Wrote { version, .. } = call.told else { continue };
+            let Some(made) = made.get(&version) else { continue };
+            looked_at += 1;
+            let ahead = made.saturating_sub(began_ms + call.ended / 1000);
+            most = most.max(ahead);
+            if ahead > AHEAD_MS {
+                finding.wrong_at(call.ended, || format!("{ahead} ms ahead of the true time: {call:?}"));
+            }
+        }
+    }
+    finding.looked_at = format!("{looked_at} writes, of which none is more than {most} ms ahead");
+    finding
 }
 
 /// The stored versions of each register are its writes: each acknowledged one is at its number, none is there twice, none that
@@ -179,7 +221,7 @@ pub fn versions(calls: &[Call], stored: &BTreeMap<(usize, String), Vec<Stored>>)
             let Told::Wrote { version, .. } = call.told else { continue };
             acknowledged += 1;
             if by_number.get(&version).copied() != Some(&hash_of(value)) {
-                finding.wrong(|| format!("{at}: an acknowledged write is not there: {call:?}"));
+                finding.wrong_at(call.ended, || format!("{at}: an acknowledged write is not there: {call:?}"));
             }
         }
         let mut numbers: Vec<u64> = by_number.keys().copied().collect();
@@ -192,12 +234,17 @@ pub fn versions(calls: &[Call], stored: &BTreeMap<(usize, String), Vec<Stored>>)
             match writers.get(&version.hash) {
                 None => finding.wrong(|| format!("{at}: nobody wrote version {}", version.number)),
                 Some(call) if matches!(call.told, Told::NotApplied | Told::Refused) => {
-                    finding.wrong(|| format!("{at}: version {} was said to have no effect: {call:?}", version.number));
+                    let words = format!("{at}: version {} was said to have no effect", version.number);
+                    finding.wrong_at(call.ended, || format!("{words}: {call:?}"));
                 }
                 Some(_) => {}
             }
             if let Some(twin) = seen.insert(&version.hash, version.number) {
-                finding.wrong(|| format!("{at}: one write is there twice, as versions {twin} and {}", version.number));
+                let words = format!("{at}: one write is there twice, as versions {twin} and {}", version.number);
+                match writers.get(&version.hash) {
+                    Some(call) => finding.wrong_at(call.ended, || words),
+                    None => finding.wrong(|| words),
+                }
             }
         }
     }
@@ -205,23 +252,36 @@ pub fn versions(calls: &[Call], stored: &BTreeMap<(usize, String), Vec<Stored>>)
     finding
 }
 
+/// When a revision was made, as far as its writer knows.
+pub type MadeAt = HashMap<u64, Micros>;
+
+/// By tenant.
+pub fn made_at(calls: &[Call], tenant: usize) -> MadeAt {
+    calls.iter().filter(|c| c.tenant == tenant).filter_map(|c| Some((c.wrote()?, c.ended))).collect()
+}
+
 /// Each watcher has seen every revision after its first up to the last, once, in order.
-pub fn sequence(watcher: &str, seen: &[u64], from: u64, last: u64, finding: &mut Finding) {
+pub fn sequence(watcher: &str, seen: &[u64], (from, last): (u64, u64), made: &MadeAt, finding: &mut Finding) {
     let mut wanted = from + 1;
+    let wrong = |finding: &mut Finding, revision: u64, words: String| match made.get(&revision) {
+        Some(at) => finding.wrong_at(*at, || words),
+        None => finding.wrong(|| words),
+    };
     for revision in seen {
         match *revision {
             r if r == wanted => wanted += 1,
             r if r < wanted => {
-                finding.wrong(|| format!("{watcher}: revision {r} again, or out of order, before {wanted}"))
+                wrong(finding, r, format!("{watcher}: revision {r} again, or out of order, before {wanted}"));
             }
             r => {
-                finding.wrong(|| format!("{watcher}: revisions {wanted} to {} were never told", r - 1));
+                wrong(finding, wanted, format!("{watcher}: revisions {wanted} to {} were never told", r - 1));
                 wanted = r + 1;
             }
         }
     }
     if wanted <= last {
-        finding.wrong(|| format!("{watcher}: nothing after revision {} though {last} is the last", wanted - 1));
+        let words = format!("{watcher}: nothing after revision {} though {last} is the last", wanted - 1);
+        wrong(finding, wanted, words);
     }
 }
 

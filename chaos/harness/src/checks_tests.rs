@@ -44,7 +44,8 @@ fn revisions_follow_real_time() {
 #[test]
 fn versions_are_the_writes() {
     let stored = |values: &[u64]| {
-        let versions = values.iter().zip(1..).map(|(v, number)| Stored { number, hash: hash_of(*v) }).collect();
+        let versions =
+            values.iter().zip(1..).map(|(v, number)| Stored { number, hash: hash_of(*v), created_ms: 0 }).collect();
         BTreeMap::from([((0, "r".to_owned()), versions)])
     };
     let calls = [put(10, 1, 0, 1), put(11, 2, 2, 3), call(Ask::Put { value: 12 }, Told::NotApplied, 4, 5)];
@@ -60,11 +61,24 @@ fn versions_are_the_writes() {
 fn a_watcher_sees_each_revision_once() {
     let wrong = |seen: &[u64]| {
         let mut finding = Finding::new("t");
-        sequence("w", seen, 3, 6, &mut finding);
+        sequence("w", seen, (3, 6), &MadeAt::new(), &mut finding);
         finding.violations
     };
     assert_eq!(wrong(&[4, 5, 6]), 0);
     assert_eq!(wrong(&[4, 6]), 1);
     assert_eq!(wrong(&[4, 5, 5, 6]), 1);
     assert_eq!(wrong(&[4, 5]), 1);
+}
+
+/// One clock that is hours ahead must not show in what is stored.
+#[test]
+fn group_time_is_not_pushed() {
+    let stored = |created_ms| {
+        let version = Stored { number: 1, hash: hash_of(10), created_ms };
+        BTreeMap::from([((0, "r".to_owned()), vec![version])])
+    };
+    let calls = [put(10, 1, 0, 100_000)];
+    assert!(group_time(&calls, &stored(1_000_100), 1_000_000).passed());
+    let found = group_time(&calls, &stored(1_000_100 + AHEAD_MS + 1), 1_000_000);
+    assert_eq!((found.violations, found.first_at), (1, Some(100_000)));
 }

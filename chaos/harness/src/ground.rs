@@ -11,7 +11,13 @@ use conflux_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::{history, plan::Grounds};
+use crate::{
+    disks::Disks,
+    history,
+    nemesis::Tools,
+    plan::{Grounds, Means},
+    relay::Relay,
+};
 
 /// A tenant of the run.
 pub struct Tenant {
@@ -43,10 +49,68 @@ pub fn place(tenant: &str, register: &str) -> Place {
 /// Two gateways, so that one can die while the other serves.
 const SHAPE: Shape = Shape { shards: 2, replicas: 3, placement: 3, gateways: 2 };
 
-/// Starts a federation whose data and logs lie below this directory, and stay there.
-pub async fn start_federation(below: &Path) -> Result<Federation> {
+/// Little log is kept and snapshots are often taken: whoever was away for some seconds is sent a snapshot.
+const SETTINGS: [&str; 4] = [
+    "shard:member.raft.snapshot_after_bytes=262144",
+    "shard:member.raft.keep_log_bytes=131072",
+    "placement:member.raft.snapshot_after_bytes=16384",
+    "placement:member.raft.keep_log_bytes=8192",
+];
+
+/// Where Debian puts libfaketime.
+const LIBFAKETIME: &str = "/usr/lib/*/faketime/libfaketimeMT.so.1";
+
+/// A federation of our own, what it can be harmed with, and what had to be left out, in words.
+pub struct Own {
+    pub federation: Federation,
+    pub tools: Tools,
+    pub left_out: Vec<String>,
+}
+
+/// Starts a federation whose data and logs lie below this directory, and stay there. `disks`: whether members may have some
+/// of their own; else why not.
+pub async fn start_federation(below: &Path, disks: Result<(), String>) -> Result<Own> {
     let directory = tempfile::Builder::new().prefix("federation-").disable_cleanup(true).tempdir_in(below)?;
-    Federation::start_in(directory, SHAPE, &[]).await
+    let (root, mut left_out) = (directory.path().to_owned(), Vec::new());
+    let disks = match disks {
+        Ok(()) => Some(disks_of_all(&root)?),
+        Err(why) => {
+            left_out.push(format!("lost power, full disks and flipped bits: {why}"));
+            None
+        }
+    };
+    let relay = Relay::start(&root).await?;
+    let witness = root.join("witness");
+    std::fs::create_dir(&witness)?;
+    let env = vec![
+        (conflux_common::detour::VARIABLE.to_owned(), relay.address().to_owned()),
+        ("CONFLUX_WITNESS".to_owned(), witness.display().to_string()),
+    ];
+    let federation = Federation::start_in_with(directory, SHAPE, &SETTINGS, env).await?;
+    let relay = Some(relay).filter(|relay| relay.relayed() > 0);
+    if relay.is_none() {
+        left_out.push("cuts of links and ill disks: `conflux` is a release build".into());
+    }
+    let clocks = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let clocks = clocks.map(|e| e.path().join("faketime/libfaketimeMT.so.1")).find(|p| p.exists());
+    if clocks.is_none() {
+        left_out.push(format!("jumps of clocks: no {LIBFAKETIME} (apt-get install faketime)"));
+    }
+    Ok(Own { federation, tools: Tools { relay, disks, clocks, witness }, left_out })
+}
+
+/// A disk for each member of [`SHAPE`], under the names that `conflux dev` gives.
+fn disks_of_all(root: &Path) -> Result<Disks> {
+    let mut disks = Disks::new(root.join("disks"))?;
+    let shards = (0..SHAPE.shards).map(|n| format!("shard-{}", char::from(b'a' + n as u8)));
+    let groups = shards.map(|group| (group, SHAPE.replicas)).chain([("placement".to_owned(), SHAPE.placement)]);
+    for (group, members) in groups {
+        for n in 1..=members {
+            let name = format!("{group}-{n}");
+            disks.add(&name, &root.join(&name).join("data"))?;
+        }
+    }
+    Ok(disks)
 }
 
 /// Reads what `conflux dev` wrote.
@@ -119,12 +183,12 @@ impl Ground {
         groups
     }
 
-    pub fn grounds(&self, processes: bool) -> Grounds {
+    pub fn grounds(&self, means: Means) -> Grounds {
         Grounds {
             groups: self.groups().len(),
             gateways: self.description.gateways.len(),
             tenants: self.tenants.len(),
-            processes,
+            means,
             moves: self.shard_groups().len() > 1,
         }
     }

@@ -1,6 +1,6 @@
 //! What is asked of the federation once all is healed, and the verdicts on the whole.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use conflux_tests::{Client, Federation, load::Acknowledged, replica};
@@ -10,6 +10,7 @@ use crate::{
     checks::{self, Finding, Stored},
     ground::{Ground, Tenant, eventually, place},
     history::{Call, Told, document, hash_of, revision_of},
+    nemesis::Nemesis,
     workload::Shared,
 };
 
@@ -17,7 +18,7 @@ use crate::{
 pub const HEALS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Writes are accepted and strong reads answered, on each tenant; the last revision of each, and how long it took.
-pub async fn liveness(ground: &Ground, unfinished_moves: usize, fallen: &[String]) -> (Finding, Vec<u64>) {
+pub async fn liveness(ground: &Ground, unfinished_moves: usize, nemesis: &Nemesis) -> (Finding, Vec<u64>) {
     let mut finding = Finding::new("liveness after healing");
     let (start, mut last) = (tokio::time::Instant::now(), Vec::new());
     for tenant in &ground.tenants {
@@ -34,8 +35,11 @@ pub async fn liveness(ground: &Ground, unfinished_moves: usize, fallen: &[String
     if unfinished_moves > 0 {
         finding.wrong(|| format!("{unfinished_moves} moves did not end within {HEALS_WITHIN:?}"));
     }
-    for name in fallen {
-        finding.wrong(|| format!("{name} ended by itself: see its log"));
+    for (at, name) in &nemesis.fallen {
+        finding.wrong_at(*at, || format!("{name} ended by itself: see its log"));
+    }
+    for (at, words) in &nemesis.refused {
+        finding.wrong_at(*at, || words.clone());
     }
     let ms = start.elapsed().as_millis();
     finding.looked_at =
@@ -51,11 +55,39 @@ async fn goes_again(client: &Client, tenant: &Tenant, n: u64) -> Result<u64> {
     put["revision"].as_str().and_then(revision_of).context("a revision")
 }
 
+/// Whether writes are accepted again; the last revision of each tenant.
+pub async fn last_writes(ground: &Ground) -> Vec<u64> {
+    let mut last = Vec::new();
+    for tenant in &ground.tenants {
+        let attempt = || goes_again(&tenant.clients[0], tenant, 7);
+        last.push(eventually(HEALS_WITHIN, attempt).await.unwrap_or(0));
+    }
+    last
+}
+
+/// No log that was opened had lost what its member had acknowledged as durable.
+pub fn promises(witness: &Path) -> Finding {
+    let mut finding = Finding::new("durable promises");
+    let mut members = 0;
+    for entry in std::fs::read_dir(witness).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_none_or(|kind| kind != "broken") {
+            members += 1;
+            continue;
+        }
+        let words = std::fs::read_to_string(&path).unwrap_or_else(|e| e.to_string());
+        finding.wrong(|| words);
+    }
+    finding.looked_at = format!("votes and entries of {members} logs, at every start");
+    finding
+}
+
 /// What each watcher saw, once it has seen the last or half a minute is over.
-pub async fn watchers(ground: &Ground, last: &[u64]) -> (Finding, usize) {
+pub async fn watchers(ground: &Ground, last: &[u64], calls: &[Call]) -> (Finding, usize) {
     let mut finding = Finding::new("sequence of each watcher");
     let (mut events, mut resumed) = (0, 0);
-    for (tenant, last) in ground.tenants.iter().zip(last) {
+    for (n, (tenant, last)) in ground.tenants.iter().zip(last).enumerate() {
+        let made = checks::made_at(calls, n);
         for watcher in &tenant.watchers {
             let caught_up = || async {
                 let at = watcher.seen().last().map_or(0, |s| s.revision);
@@ -67,7 +99,7 @@ pub async fn watchers(ground: &Ground, last: &[u64]) -> (Finding, usize) {
             events += seen.len();
             resumed += watcher.resumed();
             let name = format!("{:?} on {}", watcher.transport, tenant.name);
-            checks::sequence(&name, &seen, tenant.watched_from, *last, &mut finding);
+            checks::sequence(&name, &seen, (tenant.watched_from, *last), &made, &mut finding);
         }
     }
     let count: usize = ground.tenants.iter().map(|t| t.watchers.len()).sum();
@@ -88,7 +120,8 @@ pub async fn stored(ground: &Ground, shared: &Shared) -> Result<BTreeMap<(usize,
             for version in page["versions"].as_array().context("a list of versions")? {
                 let number = version["number"].as_u64().context("a number")?;
                 let hash = version["hash"].as_str().context("a hash")?.trim_start_matches("sha256:").to_owned();
-                versions.push(Stored { number, hash });
+                let created_ms = version["created_ms"].as_u64().context("its time")?;
+                versions.push(Stored { number, hash, created_ms });
             }
             cursor = page["next_cursor"].as_str().unwrap_or_default().to_owned();
             if cursor.is_empty() {

@@ -4,7 +4,10 @@
 //! [`workload`] writes and reads. Then all is healed, open writes are settled by asking again under their keys, and [`inquest`] and
 //! [`checks`] say whether everything that clients were told can be true. [`gate`] proves the harness itself: it must find planted bugs.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod checks;
+mod disks;
 mod gate;
 mod ground;
 mod history;
@@ -12,6 +15,7 @@ mod inquest;
 mod linear;
 mod nemesis;
 mod plan;
+mod relay;
 mod report;
 mod run;
 mod workload;
@@ -33,6 +37,7 @@ const EXAMPLES: &str = "Examples:
   conflux-chaos run --seed 42 --seconds 600           # the faults of seed 42, for ten minutes
   conflux-chaos run --federation .conflux-dev/federation.json
                                                       # one that runs: leaders are transferred and tenants moved, nothing is killed
+  conflux-chaos run --fault power --fault 'flip bits'  # only these kinds
   conflux-chaos plan --seed 42                        # only shows what seed 42 would do
   conflux-chaos gate --seconds 40                     # plants known bugs, each of which must be found (debug builds)
 
@@ -64,14 +69,17 @@ pub struct Options {
     /// Where reports, logs and, after a violation, all data are kept: a directory for each run.
     #[arg(long, value_name = "DIR", default_value = "chaos-reports")]
     out: PathBuf,
+    /// Only faults whose kind has this in its name, as `plan` shows them; may be given several times. Tenants move all the same.
+    #[arg(long, value_name = "WORDS")]
+    fault: Vec<String>,
     /// Calls a second that the clients aim at.
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 600)]
     rate: u64,
     /// Tenants of the run.
     #[arg(long, default_value_t = 2)]
     tenants: usize,
     /// Clients of each tenant.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 24)]
     clients: usize,
 }
 
@@ -85,13 +93,27 @@ struct Planting {
     only: Vec<String>,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Run(options) => run::run(options).await,
-        Command::Plan(options) => run::show_plan(&options),
-        Command::Gate(options) => gate::gate(&options).await,
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    // Mounts become this program's own while it has one thread.
+    let disks = match &command {
+        Command::Run(options) if options.federation.is_none() => disks::prepare().map_err(|why| format!("{why:#}")),
+        _ => Err("not asked for".into()),
     };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => {
+            eprintln!("conflux-chaos: {why}");
+            return ExitCode::from(2);
+        }
+    };
+    let done = runtime.block_on(async {
+        match command {
+            Command::Run(options) => run::run(options, disks).await,
+            Command::Plan(options) => run::show_plan(&options),
+            Command::Gate(options) => gate::gate(&options).await,
+        }
+    });
     match done {
         Ok(code) => ExitCode::from(code),
         Err(why) => {

@@ -20,6 +20,8 @@ pub struct Report {
     pub command: String,
     /// The planted bug, where there is one.
     pub planted: Option<String>,
+    /// Faults that this machine or this build does not allow.
+    pub left_out: Vec<String>,
     /// `clean`, `VIOLATED`, `undecided` or `does not count`.
     pub verdict: String,
     pub calls: usize,
@@ -148,6 +150,9 @@ impl Report {
         write!(page, " Writes left open: {}; after asking again under their keys: {}.", self.open, self.unsettled)?;
         if let Some(planted) = &self.planted {
             write!(page, " <b>Planted bug: {}</b>", escaped(planted))?;
+        }
+        for what in &self.left_out {
+            write!(page, "<br>Left out: {}", escaped(what))?;
         }
         write!(page, "</p><p>Again: <code>{}</code></p>", escaped(&self.command))?;
         self.verdicts(page)?;

@@ -12,11 +12,12 @@ use conflux_tests::Federation;
 use crate::{
     Options,
     checks::{self, Finding},
-    ground::{Ground, describe, start_federation, suitable},
+    disks::Disks,
+    ground::{Ground, Own, describe, start_federation, suitable},
     history::{Call, Clock, Micros, Told},
     inquest,
-    nemesis::Nemesis,
-    plan::{self, Grounds},
+    nemesis::{Nemesis, Tools},
+    plan::{self, Grounds, Means},
     report::{Report, by_second, outcomes},
     workload::Workload,
 };
@@ -37,11 +38,12 @@ fn seed_of(options: &Options) -> u64 {
 
 /// Prints what the seed would do to a federation as `run` starts it.
 pub fn show_plan(options: &Options) -> Result<u8> {
-    let grounds = Grounds { groups: 3, gateways: 2, tenants: options.tenants, processes: true, moves: true };
+    let means = Means { processes: true, links: true, disks: true, clocks: true };
+    let grounds = Grounds { groups: 3, gateways: 2, tenants: options.tenants, moves: true, means };
     let seed = seed_of(options);
     println!("seed {seed}; groups 0 and 1 hold tenants, 2 is placement");
-    for planned in plan::schedule(seed, options.seconds, grounds) {
-        println!("{:>8} ms  {}", planned.at_ms, serde_json::to_string(&planned.fault)?);
+    for planned in plan::schedule(seed, options.seconds, grounds, &options.fault) {
+        println!("{:>8} ms  {:<26} {}", planned.at_ms, planned.fault.kind(), serde_json::to_string(&planned.fault)?);
     }
     Ok(0)
 }
@@ -57,29 +59,32 @@ struct Gathered {
 }
 
 /// Runs, reports, and says how it went by the exit status.
-pub async fn run(options: Options) -> Result<u8> {
+pub async fn run(options: Options, disks: Result<(), String>) -> Result<u8> {
     ensure!(options.tenants > 0 && options.clients > 0 && options.rate > 0, "tenants, clients and rate begin at 1");
     let seed = seed_of(&options);
     let command = command_of(&options, seed);
     println!("seed {seed}; again: {command}");
     let out = directory(&options.out, seed)?;
-    let (federation, description) = match &options.federation {
-        Some(file) => (None, describe(file)?),
+    let (federation, tools, left_out, description) = match &options.federation {
+        Some(file) => {
+            (None, Tools::none(), vec!["all but transfers of leaders, moves and slow readers".into()], describe(file)?)
+        }
         None => {
-            let federation = start_federation(&out).await?;
+            let Own { federation, tools, left_out } = start_federation(&out, disks).await?;
             let description = federation.description.clone();
-            (Some(federation), description)
+            (Some(federation), tools, left_out, description)
         }
     };
+    left_out.iter().for_each(|what| println!("left out: {what}"));
     suitable(&description)?;
     let ground = Ground::prepare(description, seed, options.tenants).await.context("making the tenants")?;
     let clock = Clock::start();
-    let mut nemesis = Nemesis::new(&ground, federation, clock);
+    let mut nemesis = Nemesis::new(&ground, federation, tools, clock);
     let gathered = gather(&options, seed, &ground, &mut nemesis, clock).await?;
-    let report = judge(&options, seed, command, gathered, &nemesis);
+    let report = judge(&options, (seed, command, left_out), gathered, &nemesis);
     report.write(&out)?;
     tell(&report, &out);
-    clean_up(ground, nemesis.into_federation(), report.verdict == "clean").await;
+    clean_up(ground, nemesis.into_parts(), report.verdict == "clean").await;
     Ok(match report.verdict.as_str() {
         "clean" => 0,
         "does not count" => 2,
@@ -94,39 +99,49 @@ async fn gather(
     nemesis: &mut Nemesis,
     clock: Clock,
 ) -> Result<Gathered> {
+    let began_ms = unix_ms().saturating_sub(clock.now() / 1000);
     let mut load = Workload::start(&ground.tenants, clock, seed, options.clients, options.rate);
-    let schedule = plan::schedule(seed, options.seconds, ground.grounds(nemesis.federation().is_some()));
+    let schedule = plan::schedule(seed, options.seconds, ground.grounds(nemesis.means()), &options.fault);
     println!("{} faults are planned over {} s", schedule.len(), options.seconds);
     nemesis.run(&schedule, options.seconds * 1000).await;
     nemesis.heal();
     let healed_at = clock.now();
     load.stop().await;
     let moves_left = nemesis.moves_end(inquest::HEALS_WITHIN).await;
-    let (live, last) = inquest::liveness(ground, moves_left, &nemesis.fallen).await;
+    let (live, last) = inquest::liveness(ground, moves_left, nemesis).await;
     let (open, unsettled) = load.settle(SETTLES_WITHIN).await;
     // Settling may have written: what the watchers owe ends with a write after it.
-    let (_, end) = inquest::liveness(ground, 0, &[]).await;
+    let end = inquest::last_writes(ground).await;
     let last: Vec<u64> = last.iter().zip(&end).map(|(a, b)| *a.max(b)).collect();
-    let (sequence, watch_events) = inquest::watchers(ground, &last).await;
     let calls = load.shared.calls.lock().clone();
+    let (sequence, watch_events) = inquest::watchers(ground, &last, &calls).await;
     let mut findings = vec![checks::linearizability(&calls), checks::freshness(&calls, ground.tenants.len())];
-    findings.push(match inquest::stored(ground, &load.shared).await {
-        Ok(stored) => checks::versions(&calls, &stored),
+    match inquest::stored(ground, &load.shared).await {
+        Ok(stored) => {
+            findings.push(checks::versions(&calls, &stored));
+            findings.push(checks::group_time(&calls, &stored, began_ms));
+        }
         Err(why) => {
             let mut finding = Finding::new("acknowledged writes and version histories");
             finding.wrong(|| format!("they cannot be read: {why:#}"));
-            finding
+            findings.push(finding);
         }
-    });
+    }
     findings.extend([sequence, inquest::audit(ground).await]);
     if let Some(federation) = nemesis.federation() {
         findings.push(inquest::convergence(ground, federation, &calls).await);
+        findings.push(inquest::promises(nemesis.witness()));
     }
     findings.extend([live, inquest::odd_answers(&load.shared)]);
     Ok(Gathered { calls, open, unsettled, watch_events, healed_at, findings })
 }
 
-fn judge(options: &Options, seed: u64, command: String, gathered: Gathered, nemesis: &Nemesis) -> Report {
+fn judge(
+    options: &Options,
+    (seed, command, left_out): (u64, String, Vec<String>),
+    gathered: Gathered,
+    nemesis: &Nemesis,
+) -> Report {
     let Gathered { calls, open, unsettled, watch_events, healed_at, findings } = gathered;
     let faults = nemesis.done.lock().clone();
     let moves = nemesis.moves.lock().clone();
@@ -151,6 +166,7 @@ fn judge(options: &Options, seed: u64, command: String, gathered: Gathered, neme
         seconds: options.seconds,
         command,
         planted: planted(),
+        left_out,
         verdict: verdict.into(),
         calls: loaded,
         calls_per_second,
@@ -173,9 +189,10 @@ fn judge(options: &Options, seed: u64, command: String, gathered: Gathered, neme
 fn command_of(options: &Options, seed: u64) -> String {
     let planted = planted().map(|bug| format!("{}={bug} ", conflux_common::planted::VARIABLE)).unwrap_or_default();
     let federation = options.federation.as_ref().map(|f| format!(" --federation {}", f.display())).unwrap_or_default();
+    let only: String = options.fault.iter().map(|words| format!(" --fault '{words}'")).collect();
     let Options { seconds, rate, tenants, clients, .. } = options;
     format!(
-        "{planted}conflux-chaos run --seed {seed} --seconds {seconds} --rate {rate} --tenants {tenants} --clients {clients}{federation}"
+        "{planted}conflux-chaos run --seed {seed} --seconds {seconds} --rate {rate} --tenants {tenants} --clients {clients}{only}{federation}"
     )
 }
 
@@ -216,7 +233,7 @@ fn tell(report: &Report, out: &Path) {
 }
 
 /// Somebody else's federation is left as it was found; of our own the logs stay, and after a violation the data too.
-async fn clean_up(ground: Ground, federation: Option<Federation>, clean: bool) {
+async fn clean_up(ground: Ground, (federation, disks): (Option<Federation>, Option<Disks>), clean: bool) {
     let Some(federation) = federation else {
         for tenant in &ground.tenants {
             if let Err(why) = ground.operators[0].delete(&format!("/api/v1/admin/tenants/{}", tenant.name)).await {
@@ -225,11 +242,19 @@ async fn clean_up(ground: Ground, federation: Option<Federation>, clean: bool) {
         }
         return;
     };
-    let directories: Vec<PathBuf> = federation.description.members.iter().map(|m| m.data_dir.clone()).collect();
+    let mut directories: Vec<PathBuf> = federation.description.members.iter().map(|m| m.data_dir.clone()).collect();
+    directories.push(federation.directory().join("disks"));
     let stopped = tokio::task::spawn_blocking(move || drop(federation)).await;
+    drop(disks);
     if clean && stopped.is_ok() {
         for directory in directories {
             let _ = std::fs::remove_dir_all(directory); // what is left takes room and does no harm
         }
     }
+}
+
+/// By the clock of this machine, which nobody bends.
+fn unix_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

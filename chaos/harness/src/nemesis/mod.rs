@@ -1,18 +1,32 @@
 //! Carries the schedule out, heals, and remembers what was done when.
 
-use std::{sync::Arc, time::Duration};
+mod links;
+mod operators;
+mod storage;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
-use conflux_tests::{Client, Federation, federation::runs};
+use conflux_tests::{
+    Client, Federation,
+    federation::runs,
+    watch::{Reins, Watcher},
+};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::{
+    disks::Disks,
     ground::{Ground, ask, tell},
     history::{Clock, Micros},
-    plan::{Fault, Planned},
+    plan::{self, Fault, Means, Planned},
+    relay::Relay,
 };
 
 /// A fault as it came about.
@@ -40,33 +54,60 @@ pub struct Moved {
     pub pause_ms: u64,
 }
 
+/// What it harms with, beside signals.
+pub struct Tools {
+    pub relay: Option<Relay>,
+    pub disks: Option<Disks>,
+    /// libfaketime.
+    pub clocks: Option<PathBuf>,
+    /// Where members note what they promised.
+    pub witness: PathBuf,
+}
+
+impl Tools {
+    /// For a federation that is somebody else's.
+    pub fn none() -> Self {
+        Self { relay: None, disks: None, clocks: None, witness: PathBuf::new() }
+    }
+}
+
 /// See the module.
 pub struct Nemesis {
     clock: Clock,
     groups: Vec<String>,
     tenants: Vec<String>,
+    readers: Vec<Vec<Reins>>,
     operators: Vec<Client>,
     federation: Option<Federation>,
+    tools: Tools,
     pub done: Arc<Mutex<Vec<Done>>>,
     pub moves: Arc<Mutex<Vec<Moved>>>,
     movers: Vec<JoinHandle<()>>,
     /// Who ended without being told to.
-    pub fallen: Vec<String>,
+    pub fallen: Vec<(Micros, String)>,
+    /// What an operator asked for with all members up, and did not get.
+    pub refused: Vec<(Micros, String)>,
+    /// For the names of new members.
+    added: usize,
 }
 
 impl Nemesis {
     /// `federation`: the one whose processes may be harmed.
-    pub fn new(ground: &Ground, federation: Option<Federation>, clock: Clock) -> Self {
+    pub fn new(ground: &Ground, federation: Option<Federation>, tools: Tools, clock: Clock) -> Self {
         Self {
             clock,
             groups: ground.groups(),
             tenants: ground.tenants.iter().map(|t| t.name.clone()).collect(),
+            readers: ground.tenants.iter().map(|t| t.watchers.iter().map(Watcher::reins).collect()).collect(),
             operators: ground.operators.clone(),
             federation,
+            tools,
             done: Arc::default(),
             moves: Arc::default(),
             movers: Vec::new(),
             fallen: Vec::new(),
+            refused: Vec::new(),
+            added: 0,
         }
     }
 
@@ -75,9 +116,24 @@ impl Nemesis {
         self.federation.as_ref()
     }
 
-    /// Gives the federation back.
-    pub fn into_federation(self) -> Option<Federation> {
-        self.federation
+    /// What may be done to it.
+    pub fn means(&self) -> Means {
+        Means {
+            processes: self.federation.is_some(),
+            links: self.tools.relay.is_some(),
+            disks: self.tools.disks.is_some(),
+            clocks: self.tools.clocks.is_some(),
+        }
+    }
+
+    /// Where members note what they promised.
+    pub fn witness(&self) -> &Path {
+        &self.tools.witness
+    }
+
+    /// Gives the federation back, and its disks.
+    pub fn into_parts(self) -> (Option<Federation>, Option<Disks>) {
+        (self.federation, self.tools.disks)
     }
 
     /// One fault after the other, each at its time or later; moves beside them.
@@ -89,7 +145,10 @@ impl Nemesis {
             self.sleep_until(planned.at_ms).await;
             match planned.fault {
                 Fault::Move { tenant } => self.begin_move(tenant),
-                ref fault => self.one(fault).await,
+                ref fault => {
+                    self.one(fault).await;
+                    tokio::time::sleep(Duration::from_millis(plan::rest_ms(fault))).await;
+                }
             }
         }
         self.sleep_until(until_ms).await;
@@ -150,7 +209,71 @@ impl Nemesis {
                 Ok(format!("{group}, away from {from}"))
             }
             Fault::Move { .. } => Ok(String::new()),
+            Fault::SlowReaders { tenant, for_ms } => self.slow_readers(tenant, for_ms).await,
+            Fault::CutLinks { .. }
+            | Fault::CutLeader { .. }
+            | Fault::CutGateway { .. }
+            | Fault::CutGroups { .. }
+            | Fault::SlowLinks { .. }
+            | Fault::LossyLinks { .. }
+            | Fault::NarrowLinks { .. }
+            | Fault::BreakConnections => self.harm_links(fault).await,
+            Fault::PowerLoss { .. }
+            | Fault::FillDisk { .. }
+            | Fault::SlowSync { .. }
+            | Fault::FailSync { .. }
+            | Fault::FlipBits { .. } => self.harm_disks(fault).await,
+            Fault::JumpClock { group, member, by_s, for_ms } => {
+                let name = self.member(group, member)?;
+                self.jump_clock(&name, by_s, for_ms).await
+            }
+            Fault::WipeMember { .. }
+            | Fault::ReplaceMember { .. }
+            | Fault::GrowAndShrink { .. }
+            | Fault::RollingRestart { .. }
+            | Fault::RotateCertificates { .. } => self.operate(fault).await,
         }
+    }
+
+    /// The watchers of a tenant read nothing for a time. Then every other one is cut off.
+    async fn slow_readers(&self, tenant: usize, for_ms: u64) -> Result<String> {
+        let readers = self.readers.get(tenant).context("watchers")?;
+        readers.iter().for_each(|r| r.hold(true));
+        tokio::time::sleep(Duration::from_millis(for_ms)).await;
+        readers.iter().step_by(2).for_each(Reins::cut);
+        readers.iter().for_each(|r| r.hold(false));
+        Ok(format!("{} of tenant {tenant} for {for_ms} ms", readers.len()))
+    }
+
+    /// Its process goes on under a false clock, which jumps and jumps back.
+    async fn jump_clock(&mut self, name: &str, by_s: i64, for_ms: u64) -> Result<String> {
+        let library = self.tools.clocks.clone().context("no libfaketime")?;
+        let federation = self.owned()?;
+        let file = federation.directory().join(format!("{name}.clock"));
+        std::fs::write(&file, "+0")?;
+        let file_name = file.display().to_string();
+        let env = [
+            ("LD_PRELOAD", library.display().to_string().as_str()),
+            ("FAKETIME_TIMESTAMP_FILE", &file_name),
+            ("FAKETIME_NO_CACHE", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        federation.kill(name).await;
+        federation.set_env(name, env.into());
+        federation.restart(name);
+        // From its next start on it has the true one.
+        federation.set_env(name, Vec::new());
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        std::fs::write(&file, format!("{by_s:+}"))?;
+        tokio::time::sleep(Duration::from_millis(for_ms)).await;
+        std::fs::write(&file, "+0")?;
+        Ok(format!("{name} by {by_s} s for {for_ms} ms"))
+    }
+
+    /// What must not happen, and did.
+    fn complain(&mut self, words: String) {
+        self.refused.push((self.clock.now(), words));
     }
 
     fn owned(&mut self) -> Result<&mut Federation> {
@@ -238,8 +361,12 @@ impl Nemesis {
         }));
     }
 
-    /// Starts every process that ended without being told to, and notes it: none ever should.
+    /// Heals links and disks, and starts every process that ended without being told to, and notes it: none ever should.
     pub fn heal(&mut self) {
+        if let Some(relay) = &self.tools.relay {
+            relay.heal();
+        }
+        self.readers.iter().flatten().for_each(|r| r.hold(false));
         let Some(federation) = self.federation.as_mut() else { return };
         let now = self.clock.now();
         let mut fallen = Vec::new();
@@ -255,7 +382,7 @@ impl Nemesis {
                 fallen.push(known.member);
             }
         }
-        self.fallen.extend(fallen.iter().cloned());
+        self.fallen.extend(fallen.iter().map(|name| (now, name.clone())));
         self.done.lock().extend(fallen.into_iter().map(|what| Done {
             kind: "a process ended by itself",
             what,
