@@ -27,6 +27,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObjec
 use tokio::{
     net::{TcpSocket, TcpStream},
     sync::Mutex,
+    task::AbortHandle,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -128,20 +129,18 @@ impl Endpoint {
     /// Opens a connection from an address of this machine: each has its own ports, of which one address has 28,000.
     pub async fn connect_from(&self, source: Ipv4Addr) -> Result<Connection> {
         let io = TokioIo::new(self.stream(source).await?);
-        let sender = match self.protocol {
+        let (sender, task) = match self.protocol {
             Protocol::Http1 => {
                 let (sender, connection) = conn::http1::handshake(io).await?;
-                tokio::spawn(connection);
-                Sender::Http1(Mutex::new(sender))
+                (Sender::Http1(Mutex::new(sender)), tokio::spawn(connection).abort_handle())
             }
             Protocol::Http2 => {
                 let (sender, connection) = conn::http2::handshake(TokioExecutor::new(), io).await?;
-                tokio::spawn(connection);
-                Sender::Http2(sender)
+                (Sender::Http2(sender), tokio::spawn(connection).abort_handle())
             }
         };
         let authority: Authority = format!("localhost:{}", self.address.port()).parse()?;
-        Ok(Connection { sender, host: HeaderValue::from_str(authority.as_str())?, authority })
+        Ok(Connection { sender, task, host: HeaderValue::from_str(authority.as_str())?, authority })
     }
 
     /// The TLS below a connection, for what speaks by itself.
@@ -161,11 +160,19 @@ enum Sender {
     Http2(conn::http2::SendRequest<Body>),
 }
 
-/// An open connection; it ends with its last clone of the sender.
+/// An open connection. It ends when this is dropped, whatever is still under way on it: a stream that this side never ends would
+/// keep it open.
 pub struct Connection {
     sender: Sender,
+    task: AbortHandle,
     authority: Authority,
     host: HeaderValue,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Connection {

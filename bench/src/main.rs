@@ -111,8 +111,11 @@ pub struct Run {
     /// Versions of each config in growth [default: 1]
     #[arg(long)]
     versions: Option<u64>,
+    /// Configs of a tenant in growth, at most, up to 100000
+    #[arg(long, default_value_t = 10_000)]
+    per_tenant: u64,
     /// The gateway setting that switches edge reads off; left out where this build does not know it
-    #[arg(long, default_value = "edge.enabled=false")]
+    #[arg(long, default_value = "edge.bytes=0")]
     edge_off: String,
     /// What the reader must know of this run: who else used the machine, how the binary was built
     #[arg(long, default_value = "")]

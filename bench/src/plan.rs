@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Run, scenario::Kind};
+use crate::{Run, conflux, scenario::Kind};
 
 /// Sizes of values in the whole grid.
 const SIZES: [usize; 4] = [256, 1024, 16 << 10, 256 << 10];
@@ -29,6 +29,8 @@ pub struct Plan {
     /// Configs, step by step.
     pub growth: Vec<u64>,
     pub versions: u64,
+    /// Configs of a tenant at the last step of growth, at most.
+    pub per_tenant: u64,
     pub starts: usize,
     pub idle: Duration,
 }
@@ -54,6 +56,7 @@ impl Plan {
             moves: run.moves.unwrap_or(preset.moves),
             growth: run.growth.clone().unwrap_or(preset.growth),
             versions: run.versions.unwrap_or(preset.versions).max(1),
+            per_tenant: run.per_tenant.clamp(1, conflux::CONFIGS_OF_A_TENANT),
             ..preset
         }
     }
@@ -73,6 +76,7 @@ impl Plan {
             tenants: 1000,
             growth: vec![10_000, 50_000],
             versions: 1,
+            per_tenant: 10_000,
             starts: 3,
             idle: Duration::from_secs(10),
         }

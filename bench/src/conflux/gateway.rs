@@ -22,7 +22,7 @@ impl Federation {
         self.description.gateways.get(at).context("a gateway in federation.json")
     }
 
-    /// Whether this build has a setting of gateways, `edge.enabled=false`: its own check says so.
+    /// Whether this build has a setting of gateways, `edge.bytes=0`: its own check says so.
     pub fn knows_gateway_setting(&self, setting: &str) -> Result<bool> {
         let changed = self.changed_settings(self.gateway(0)?, setting)?;
         let checked = std::process::Command::new(&self.binary)

@@ -23,6 +23,7 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 
 pub use self::calls::{Space, Tenant, built, watch_grpc, watch_sse, watch_websocket};
+pub use self::tenants::CONFIGS_OF_A_TENANT;
 use crate::{
     connection::{Endpoint, Expected, Protocol, whole},
     process::{self, Groups},

@@ -12,18 +12,19 @@ pub fn tables(page: &mut String, r: &Results) {
     line!(page, "## Growth\n");
     line!(
         page,
-        "Values of {} B with {} version(s) each, keys uniform over all of them, edge reads off; medians of the rounds. Put through the public API: into Conflux as changesets of 100, sixteen at a time; into etcd one by one, 256 at a time.\n",
+        "Values of {} B with {} version(s) each, spread over {} tenant(s), keys uniform over all of them, edge reads off; medians of the rounds. Put through the public API: into Conflux as changesets of 100, sixteen at a time; into etcd one by one, 256 at a time.\n",
         first.value_bytes,
-        first.versions
+        first.versions,
+        first.tenants
     );
     line!(
         page,
-        "| entries | side | fetch p50 ms, one in flight | p50, of 64 | p99, of 64 | fetches/s | write p50, of 64 | p99 | writes/s | put, values/s |\n|---|---|---|---|---|---|---|---|---|---|"
+        "| entries | side | fetch p50 ms, one in flight | p50, of 64 | p99, of 64 | fetches/s | write p50, of 64 | p99 | writes/s | put, values/s | servers, us for a value |\n|---|---|---|---|---|---|---|---|---|---|---|"
     );
     for g in &r.growth {
         line!(
             page,
-            "| {} | {} | {:.2} | {:.2} | {:.2} | {:.0} | {:.2} | {:.2} | {:.0} | {:.0} |",
+            "| {} | {} | {:.2} | {:.2} | {:.2} | {:.0} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} |",
             g.entries,
             g.side,
             ms(&g.fetch_one, |w| w.p50_us),
@@ -33,7 +34,8 @@ pub fn tables(page: &mut String, r: &Results) {
             ms(&g.write, |w| w.p50_us),
             ms(&g.write, |w| w.p99_us),
             rate(&g.write),
-            g.loaded as f64 / g.loading_s
+            g.loaded as f64 / g.loading_s,
+            g.loading_cpu_s * 1e6 / g.loaded.max(1) as f64
         );
     }
     line!(

@@ -105,10 +105,16 @@ pub struct Grown {
     pub side: String,
     pub entries: u64,
     pub versions: u64,
+    /// Over which configs are spread; of no meaning to etcd.
+    #[serde(default)]
+    pub tenants: usize,
     pub value_bytes: usize,
     /// Seconds to put what is new since the size before, and how many puts of a value that were.
     pub loading_s: f64,
     pub loaded: u64,
+    /// Processor seconds of the servers meanwhile.
+    #[serde(default)]
+    pub loading_cpu_s: f64,
     /// Uniform keys, one request in flight, and sixty-four.
     pub fetch_one: Vec<Window>,
     pub fetch: Vec<Window>,

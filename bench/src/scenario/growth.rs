@@ -1,5 +1,5 @@
 //! More and more configs of 256 B, put through the public API: what fetches, changes, memory, disk, a restart and a whole copy cost
-//! then. Edge reads are off. Tenants have at most 100,000 configs each; keys are uniform over all of them. etcd beside it holds as
+//! then. Edge reads are off. They are spread evenly over tenants; keys are uniform over all of them. etcd beside it holds as
 //! many keys of the same size.
 
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::{Bench, CONFLUX, ETCD, pair::Pair};
 use crate::{
     compare::{Driven, Side},
     conflux::Space,
-    connection::Protocol,
+    connection::{Endpoint, Protocol},
     load::{self, Shape},
     process::{self, Groups},
     results::{Grown, Results, Window},
@@ -27,9 +27,6 @@ const EACH: u64 = 100;
 const LOADERS: usize = 16;
 const PUTTERS: usize = 256;
 
-/// Configs of a tenant: as many as an operator can let it have.
-const OF_A_TENANT: u64 = 100_000;
-
 /// The only shard group.
 const GROUP: &str = "shard-a";
 
@@ -42,7 +39,7 @@ pub async fn measure(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
     let mut pair = Pair::start(bench).await?;
     pair.start_proxying().await?;
     let most = bench.plan.growth.iter().copied().max().unwrap_or(0);
-    let tenants = pair.conflux.tenants("grown-", most.div_ceil(OF_A_TENANT).max(1) as usize, GROUP).await?;
+    let tenants = pair.conflux.tenants("grown-", most.div_ceil(bench.plan.per_tenant).max(1) as usize, GROUP).await?;
     // A changeset is full, and each tenant has as many of them.
     let unit = EACH * tenants.len() as u64;
     let (mut before, versions) = (0, bench.plan.versions);
@@ -50,14 +47,33 @@ pub async fn measure(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
     for step in bench.plan.growth.clone() {
         let entries = (step / unit).max(1) * unit;
         let space = Space::new(tenants.clone(), "g", SIZE, entries);
-        let mut all = [grown(CONFLUX, entries, versions), grown(ETCD, entries, versions)];
-        let loaded = load_conflux(&pair, &space, before, versions).await.context("loading the federation")?;
-        all[0].loading_s = loaded.as_secs_f64();
-        let loaded = load_etcd(&pair, before..entries, versions).await.context("loading etcd")?;
-        all[1].loading_s = loaded.as_secs_f64();
+        let mut all = [CONFLUX, ETCD].map(|side| Grown {
+            side: side.into(),
+            entries,
+            versions,
+            tenants: tenants.len(),
+            value_bytes: SIZE,
+            ..Grown::default()
+        });
         for grown in &mut all {
             grown.loaded = (entries - before) * versions;
-            eprintln!("{}: {} values put in {:.1} s", grown.side, grown.loaded, grown.loading_s);
+            let (own, start) = (grown.side == CONFLUX, Instant::now());
+            let by = pair.proxying(&space.changesets(EACH, 0), Protocol::Http2)?;
+            let processes = if own { by.processes } else { pair.etcd.processes() };
+            let used = process::look(&processes);
+            match own {
+                true => {
+                    load_conflux(&by.endpoints, &space, before, versions).await.context("loading the federation")?
+                }
+                false => load_etcd(&pair, before..entries, versions).await.context("loading etcd")?,
+            }
+            grown.loading_s = start.elapsed().as_secs_f64();
+            let used = process::between(&used, &process::look(&processes));
+            grown.loading_cpu_s = used.iter().filter(|(name, _)| *name != "driver").map(|(_, u)| u.cpu_s).sum();
+            eprintln!(
+                "{}: {} values put in {:.1} s, {:.1} s of processor time",
+                grown.side, grown.loaded, grown.loading_s, grown.loading_cpu_s
+            );
         }
         quiet(&pair).await;
         windows(&pair, &space, &mut all).await?;
@@ -71,24 +87,22 @@ pub async fn measure(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-async fn load_conflux(pair: &Pair, space: &Space, before: u64, versions: u64) -> Result<Duration> {
-    let (endpoints, start) = ([pair.conflux.endpoint(Protocol::Http2)?], Instant::now());
+async fn load_conflux(endpoints: &[Endpoint], space: &Space, before: u64, versions: u64) -> Result<()> {
     for version in 0..versions {
         let changesets = space.changesets(EACH, version);
-        load::fill(&endpoints, &changesets, before / EACH..space.configs / EACH, LOADERS).await?;
+        load::fill(endpoints, &changesets, before / EACH..space.configs / EACH, LOADERS).await?;
     }
-    Ok(start.elapsed())
+    Ok(())
 }
 
-async fn load_etcd(pair: &Pair, entries: std::ops::Range<u64>, versions: u64) -> Result<Duration> {
-    let start = Instant::now();
+async fn load_etcd(pair: &Pair, entries: std::ops::Range<u64>, versions: u64) -> Result<()> {
     for version in 0..versions {
         // The same keys again, with other values.
         let numbers = version * entries.end + entries.start..(version + 1) * entries.end;
         let puts = pair.etcd.first_puts(SIZE, entries.end);
         load::fill(&pair.etcd.endpoints()?, &puts, numbers, PUTTERS).await?;
     }
-    Ok(start.elapsed())
+    Ok(())
 }
 
 /// Waits until what the load left to do is done.
@@ -159,10 +173,6 @@ async fn of_etcd(pair: &mut Pair, grown: &mut Grown) -> Result<()> {
     grown.restart_s = pair.etcd.restart(&follower).await?.as_secs_f64();
     grown.resident_restarted = process::resident(pair.etcd.pid(&follower)?);
     Ok(())
-}
-
-fn grown(side: &str, entries: u64, versions: u64) -> Grown {
-    Grown { side: side.into(), entries, versions, value_bytes: SIZE, ..Grown::default() }
 }
 
 fn told(g: &Grown) {

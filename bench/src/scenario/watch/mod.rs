@@ -221,10 +221,16 @@ fn added(empty: &BTreeMap<String, Usage>, now: &BTreeMap<String, Usage>, watcher
 }
 
 fn told(w: &Watches) {
+    if let Some(error) = &w.error {
+        eprintln!(
+            "{} watchers over {}, {} on a connection: not measured: {error}",
+            w.watchers, w.transport, w.per_connection
+        );
+        return;
+    }
     let idle: f64 = w.idle_bytes_per_watcher.values().sum();
-    let error = w.error.as_ref().map(|e| format!("; NOT MEASURED: {e}")).unwrap_or_default();
     eprintln!(
-        "{} watchers over {}, {} on a connection: last delivery p50 {:.1} ms, p99 {:.1} ms, {} missing, {} ended, {:.1} KiB each, opened in {:.1} s{error}",
+        "{} watchers over {}, {} on a connection: last delivery p50 {:.1} ms, p99 {:.1} ms, {} missing, {} ended, {:.1} KiB each, opened in {:.1} s",
         w.watchers,
         w.transport,
         w.per_connection,
