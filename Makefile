@@ -58,11 +58,14 @@ chaos-long: ## the same for half an hour, or SECONDS=
 measure: build ## run the measurements that are no tests, and print what they find
 	$(CARGO) test --workspace --locked --lib -- --ignored --nocapture
 
-# The same test as in `make test`, for longer. BIN: a release build, for figures that mean something.
-moves: build ## move a tenant MOVES=200 times under load, and say what clients feel (MIB=1 WRITERS=8 WATCHERS=60 BIN=path)
-	CONFLUX_TEST_MOVES=$(or $(MOVES),200) CONFLUX_TEST_TENANT_MIB=$(or $(MIB),1) \
-	  CONFLUX_TEST_WRITERS=$(or $(WRITERS),8) CONFLUX_TEST_WATCHERS=$(or $(WATCHERS),60) CONFLUX_BIN=$(or $(BIN),$(CONFLUX)) \
-	  $(CARGO) test --workspace --locked --test moves -- --nocapture a_tenant_moves_while_it_is_used
+# The same test as in `make test`, for longer, as a release build. MOVES of each of so many TENANTS at a time, SETS of tenants one after
+# the other; MIB: what each has at first. WRITERS is doubled by those with keys of their own, and one more writes bodies of LARGE_KIB.
+moves: setup ## move tenants under load and say what clients feel (TENANTS=10 SETS=4 MOVES=5 MIB=1 WRITERS=2 WATCHERS=51 LARGE_KIB=1023)
+	$(CARGO) build --release --workspace --locked --bin conflux
+	CONFLUX_TEST_TENANTS=$(or $(TENANTS),10) CONFLUX_TEST_SETS=$(or $(SETS),4) CONFLUX_TEST_MOVES=$(or $(MOVES),5) \
+	  CONFLUX_TEST_TENANT_MIB=$(or $(MIB),1) CONFLUX_TEST_WRITERS=$(or $(WRITERS),2) CONFLUX_TEST_WATCHERS=$(or $(WATCHERS),51) \
+	  CONFLUX_TEST_LARGE_KIB=$(or $(LARGE_KIB),1023) CONFLUX_TEST_LARGE_EVERY_MS=2000 CONFLUX_BIN=$(TARGET_DIR)/release/conflux \
+	  $(CARGO) test --release --workspace --locked --test moves -- --nocapture tenants_move_while_they_are_used
 
 # A release build and about twelve minutes, better on a machine that nobody else uses; ARGS="--quick" for three, ARGS="--full" for what
 # is published.

@@ -37,6 +37,19 @@ pub struct Writers {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// How writers write.
+#[derive(Debug, Clone, Copy)]
+pub struct Pattern {
+    /// So many of them, each with one request in flight.
+    pub writers: usize,
+    /// About the size of a body.
+    pub bytes: usize,
+    /// Each write carries an idempotency key of the client's own.
+    pub keyed: bool,
+    /// From one write to the writer's next at least; none: as fast as they are answered.
+    pub every: Duration,
+}
+
 impl Writers {
     /// `count` writers, each with one request in flight and bodies of about `bytes`.
     pub fn start(client: &Client, tenant: &str, prefix: &str, count: usize, bytes: usize) -> Self {
@@ -48,21 +61,31 @@ impl Writers {
         client: &Client,
         tenant: &str,
         prefix: &str,
-        (count, bytes): (usize, usize),
+        (writers, bytes): (usize, usize),
         keyed: bool,
     ) -> Self {
+        Self::start_as(client, tenant, prefix, Pattern { writers, bytes, keyed, every: Duration::ZERO })
+    }
+
+    /// Writers of this pattern.
+    pub fn start_as(client: &Client, tenant: &str, prefix: &str, pattern: Pattern) -> Self {
         let (stop, acknowledged, refused) =
             <(Arc<AtomicBool>, Arc<Mutex<Vec<Acknowledged>>>, Arc<Mutex<Vec<String>>>)>::default();
-        let tasks = (0..count)
+        let tasks = (0..pattern.writers)
             .map(|i| {
                 let place = Place::new(tenant, "load", "test", &format!("{prefix}-{i}.json"));
                 let (client, stop) = (client.clone(), Arc::clone(&stop));
                 let (acknowledged, refused) = (Arc::clone(&acknowledged), Arc::clone(&refused));
                 tokio::spawn(async move {
                     let mut n = 0u64;
+                    let mut due = tokio::time::interval(pattern.every.max(Duration::from_nanos(1)));
+                    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                     while !stop.load(Ordering::Relaxed) {
                         n += 1;
-                        match write(&client, &place, (n, bytes), keyed).await {
+                        if !pattern.every.is_zero() {
+                            due.tick().await;
+                        }
+                        match write(&client, &place, (n, pattern.bytes), pattern.keyed).await {
                             Ok(ack) => acknowledged.lock().push(ack),
                             Err(why) => refused.lock().push(why),
                         }

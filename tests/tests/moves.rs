@@ -1,11 +1,14 @@
 //! Tenants move between shard groups while they are written, read and watched; processes die on the way.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use conflux_tests::{
     Federation, Shape,
     client::{Client, Place},
-    load::{Acknowledged, StaleReader, Writers, document, percentiles, verify},
+    load::{Acknowledged, Pattern, StaleReader, Writers, document, percentiles, verify},
     until,
     watch::{Transport, Watcher},
 };
@@ -59,6 +62,26 @@ async fn begin(federation: &Federation, tenant: &str, to: &str) -> u64 {
     answer.json()["id"].as_u64().unwrap_or_else(|| panic!("a move with an id: {}", answer.text()))
 }
 
+/// Moves the tenant until a process has died at this place; the move under way then. On a slow machine a freeze may take longer than
+/// its budget: that move is given up before it gets there, and another one is begun.
+async fn passes(federation: &Federation, tenant: &str, failpoint: &str) -> u64 {
+    federation.arm(failpoint);
+    let (at, _) = home(federation, tenant).await;
+    let under_way = Cell::new(begin(federation, tenant, other(&at)).await);
+    until(&format!("{failpoint} is passed"), Duration::from_secs(60), || async {
+        if !federation.is_armed(failpoint) {
+            return Some(());
+        }
+        let shown = federation.operator().get(&format!("/api/v1/admin/moves/{}", under_way.get())).await.ok()?.json();
+        if shown["state"] == "given_up" {
+            under_way.set(begin(federation, tenant, other(&at)).await);
+        }
+        None
+    })
+    .await;
+    under_way.get()
+}
+
 /// The move once it has ended.
 async fn ended(federation: &Federation, id: u64, within: Duration) -> Value {
     until(&format!("move {id} ends"), within, || async {
@@ -108,79 +131,149 @@ fn scaled(variable: &str, default: usize) -> usize {
     std::env::var(variable).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
-/// Moved back and forth under load: no client notices but by a short wait, nothing is lost, no revision is missed or seen twice on
-/// streams that stay open.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_moves_while_it_is_used() {
-    let moves = scaled("CONFLUX_TEST_MOVES", 6);
-    let mebibytes = scaled("CONFLUX_TEST_TENANT_MIB", 2);
-    let writers = scaled("CONFLUX_TEST_WRITERS", 4);
-    let federation = Federation::start(TWO_GROUPS).await.unwrap();
-    let demo = federation.demo();
-    federation.raise_quotas("demo").await.unwrap();
-    for n in 0..4 * mebibytes as u64 {
-        let place = Place::new("demo", "stock", "test", &format!("s{n}.json"));
-        demo.put(&place, document(n, 256 << 10)).await.unwrap().expect(&[201]).unwrap();
+/// What is done to each tenant, and by how many.
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    /// Tenants that move at the same time.
+    tenants: usize,
+    /// Sets of them, one after the other: what is written to a tenant stays, so that a tenant that is moved a hundred times is not
+    /// the size any more that it was to be.
+    sets: usize,
+    /// Of each tenant, back and forth.
+    moves: usize,
+    /// What each has before it moves.
+    mebibytes: usize,
+    /// Of each tenant without a key of the client's own, and as many with one; one more writes large bodies.
+    writers: usize,
+    large_bytes: usize,
+    large_every: Duration,
+    /// Of each tenant.
+    watchers: usize,
+}
+
+impl Scale {
+    fn read() -> Self {
+        Self {
+            tenants: scaled("CONFLUX_TEST_TENANTS", 1),
+            sets: scaled("CONFLUX_TEST_SETS", 1),
+            moves: scaled("CONFLUX_TEST_MOVES", 6),
+            mebibytes: scaled("CONFLUX_TEST_TENANT_MIB", 2),
+            writers: scaled("CONFLUX_TEST_WRITERS", 4),
+            large_bytes: scaled("CONFLUX_TEST_LARGE_KIB", 256) << 10,
+            large_every: Duration::from_millis(scaled("CONFLUX_TEST_LARGE_EVERY_MS", 500) as u64),
+            watchers: scaled("CONFLUX_TEST_WATCHERS", 6),
+        }
     }
-    let neighbour = federation.tenant_on("neighbour", Some("shard-a"), &["admin"]).await.unwrap();
-    let beside = Writers::start(&neighbour, "neighbour", "n", 1, 1024);
-    let (from, start) = first(&demo, "demo").await;
-    let watchers = watchers(&federation, &demo, "demo", scaled("CONFLUX_TEST_WATCHERS", 6).div_ceil(3), &from).await;
-    let plain = Writers::start(&demo, "demo", "p", writers, 1024);
-    let keyed = Writers::start_keyed(&demo, "demo", "k", (writers, 1024), true);
-    // Each version stays: larger ones by default would make the tenant grow faster than a slow machine copies.
-    let large = Writers::start(&demo, "demo", "l", 1, scaled("CONFLUX_TEST_LARGE_KIB", 32) << 10);
-    let first = Place::new("demo", "watched", "test", "first.json");
-    let stale = StaleReader::start(&demo, first.clone());
-    let strong = StaleReader::start_at(&demo, first, "?consistency=linearizable");
-    let quiet = Instant::now();
-    until("writes run", Duration::from_secs(60), || async { (plain.count() > 200).then_some(()) }).await;
+}
+
+/// What the users of one tenant felt.
+#[derive(Default)]
+struct Felt {
+    pauses: Vec<Duration>,
+    writes: Vec<Acknowledged>,
+    moving: Duration,
+}
+
+/// Moves one tenant back and forth while it is used, and checks all that its users were told.
+async fn moved_while_used(federation: &Federation, tenant: &str, shard: &str, scale: Scale) -> Felt {
+    let client = federation.tenant_on(tenant, Some(shard), &["admin"]).await.unwrap();
+    federation.raise_quotas(tenant).await.unwrap();
+    for n in 0..(scale.mebibytes as u64) {
+        let place = Place::new(tenant, "stock", "test", &format!("s{n}.json"));
+        client.put(&place, document(n, (1 << 20) - 64)).await.unwrap().expect(&[201]).unwrap();
+    }
+    let (from, start) = first(&client, tenant).await;
+    let watchers = watchers(federation, &client, tenant, scale.watchers.div_ceil(3), &from).await;
+    let plain = Writers::start(&client, tenant, "p", scale.writers, 1024);
+    let keyed = Writers::start_keyed(&client, tenant, "k", (scale.writers, 1024), true);
+    let pattern = Pattern { writers: 1, bytes: scale.large_bytes, keyed: true, every: scale.large_every };
+    let large = Writers::start_as(&client, tenant, "l", pattern);
+    let watched = Place::new(tenant, "watched", "test", "first.json");
+    let stale = StaleReader::start(&client, watched.clone());
+    let strong = StaleReader::start_at(&client, watched, "?consistency=linearizable");
+    until("writes run", Duration::from_secs(60), || async { (plain.count() > 20).then_some(()) }).await;
     let began = Instant::now();
-    let (mut at, mut pauses) = (home(&federation, "demo").await, Vec::new());
-    for _ in 0..moves {
+    let (mut at, mut felt) = (home(federation, tenant).await, Felt::default());
+    for _ in 0..scale.moves {
         let to = other(&at.0);
-        let id = begin(&federation, "demo", to).await;
-        let shown = ended(&federation, id, Duration::from_secs(120 + mebibytes as u64)).await;
+        let id = begin(federation, tenant, to).await;
+        let shown = ended(federation, id, Duration::from_secs(120 + scale.mebibytes as u64)).await;
         assert_eq!(shown["state"], "done", "{shown}");
-        pauses.push(Duration::from_millis(shown["pause_ms"].as_u64().unwrap()));
-        let now = home(&federation, "demo").await;
+        felt.pauses.push(Duration::from_millis(shown["pause_ms"].as_u64().unwrap()));
+        let now = home(federation, tenant).await;
         assert_eq!(now.0, to);
         assert!(now.1 > at.1, "each owner has an epoch of its own");
         at = now;
         let before = plain.count();
         until("writes go on", Duration::from_secs(30), || async { (plain.count() > before + 20).then_some(()) }).await;
     }
-    let lasted = began.elapsed();
-    let mut all = Vec::new();
+    felt.moving = began.elapsed();
     for writers in [plain, keyed, large] {
         let (acknowledged, refused) = writers.finish().await;
         assert_eq!(refused, Vec::<String>::new(), "no write is refused");
-        all.extend(acknowledged);
+        felt.writes.extend(acknowledged);
     }
     for reader in [stale, strong] {
         let (served, refused) = reader.finish().await;
         assert_eq!(refused, Vec::<String>::new(), "no read is refused");
         assert!(served > 0);
     }
-    let (beside, refused) = beside.finish().await;
-    assert_eq!(refused, Vec::<String>::new(), "no neighbour is refused");
-    let (before, meanwhile): (Vec<_>, Vec<_>) = beside.iter().filter(|a| a.at > quiet).partition(|a| a.at < began);
-    let took = |acks: Vec<&Acknowledged>| percentiles(acks.into_iter().map(|a| a.took).collect());
-    eprintln!(
-        "{moves} moves of {mebibytes} MiB in {lasted:?}; {} writes, {} a second; [p50, p99, max] in ms: pause of writes \
-         {:?}, a write {:?}, a neighbour's write before {:?} and meanwhile {:?}",
-        all.len(),
-        all.iter().filter(|a| a.at > began).count() as u64 / lasted.as_secs().max(1),
-        percentiles(pauses),
-        took(all.iter().filter(|a| a.at > began).collect()),
-        took(before),
-        took(meanwhile),
-    );
-    verify(&demo, "demo", &all).await;
-    all_seen(&demo, "demo", &watchers, start).await;
+    verify(&client, tenant, &felt.writes).await;
+    all_seen(&client, tenant, &watchers, start).await;
     for watcher in &watchers {
         assert_eq!(watcher.resumed(), 0, "{:?} stays on its stream: {:?}", watcher.transport, watcher.ends());
     }
+    felt.writes.retain(|a| a.at > began);
+    felt
+}
+
+/// Moved back and forth under load: no client notices but by a short wait, nothing is lost, no revision is missed or seen twice on
+/// streams that stay open.
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_move_while_they_are_used() {
+    let scale = Scale::read();
+    let federation = Federation::start(TWO_GROUPS).await.unwrap();
+    let neighbour = federation.tenant_on("neighbour", Some("shard-a"), &["admin"]).await.unwrap();
+    let beside = |prefix| Writers::start(&neighbour, "neighbour", prefix, 1, 1024);
+    let alone = beside("n");
+    until("writes run", Duration::from_secs(60), || async { (alone.count() > 200).then_some(()) }).await;
+    let (before, refused) = alone.finish().await;
+    assert_eq!(refused, Vec::<String>::new(), "no neighbour is refused");
+    let beside = beside("m");
+    let (mut all, mut moving) = (Felt::default(), Duration::ZERO);
+    for set in 0..scale.sets {
+        let names: Vec<String> = (0..scale.tenants).map(|n| format!("moving-{set}-{n}")).collect();
+        let moved = names.iter().enumerate().map(|(n, name)| {
+            let shard = if n % 2 == 0 { "shard-a" } else { "shard-b" };
+            moved_while_used(&federation, name, shard, scale)
+        });
+        let felt = futures::future::join_all(moved).await;
+        moving += felt.iter().map(|f| f.moving).max().unwrap_or_default();
+        for felt in felt {
+            all.pauses.extend(felt.pauses);
+            all.writes.extend(felt.writes);
+        }
+        let after = percentiles(all.pauses.clone());
+        eprintln!("set {} of {}: {} moves, pauses until here {after:?} ms", set + 1, scale.sets, all.pauses.len());
+        for name in &names {
+            let path = format!("/api/v1/admin/tenants/{name}");
+            federation.operator().delete(&path).await.unwrap().expect(&[200, 202, 204]).unwrap();
+        }
+    }
+    let (meanwhile, refused) = beside.finish().await;
+    assert_eq!(refused, Vec::<String>::new(), "no neighbour is refused");
+    let took = |acks: &[Acknowledged]| percentiles(acks.iter().map(|a| a.took).collect());
+    let per_second = all.writes.len() as u64 / moving.as_secs().max(1);
+    eprintln!(
+        "{} moves, {scale:?}, in {moving:?}; {} writes, {per_second} a second; [p50, p99, max] in ms: pause of writes {:?}, a write \
+         {:?}, a neighbour's write before {:?} and meanwhile {:?}",
+        all.pauses.len(),
+        all.writes.len(),
+        percentiles(all.pauses),
+        took(&all.writes),
+        took(&before),
+        took(&meanwhile),
+    );
 }
 
 /// A process dies at each step: the move ends by itself within half a minute, and nothing is lost or seen twice.
@@ -193,13 +286,7 @@ async fn a_move_ends_by_itself_whoever_dies() {
     let load = Writers::start_keyed(&demo, "demo", "w", (2, 512), true);
     let mut outcomes = Vec::new();
     for failpoint in FAILPOINTS {
-        let (at, _) = home(&federation, "demo").await;
-        federation.arm(failpoint);
-        let id = begin(&federation, "demo", other(&at)).await;
-        until(&format!("{failpoint} is passed"), Duration::from_secs(30), || async {
-            (!federation.is_armed(failpoint)).then_some(())
-        })
-        .await;
+        let id = passes(&federation, "demo", failpoint).await;
         let dead = until("a process has died", Duration::from_secs(10), || async {
             federation.description.members.iter().any(|m| !conflux_tests::federation::runs(m.pid)).then_some(())
         });
@@ -292,19 +379,23 @@ async fn a_cancelled_move_ends_as_it_was_answered() {
 /// Placement has no majority while a move is in its phases: the tenant waits where it is, and the move ends when placement is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_waits_for_placement() {
-    let mut federation = Federation::start(Shape::FULL).await.unwrap();
+    let mut federation =
+        Federation::start_with(Shape::FULL, &["placement:moves.freeze_budget_ms=10000"]).await.unwrap();
     let demo = federation.demo();
     let (from, start) = first(&demo, "demo").await;
     let watchers = watchers(&federation, &demo, "demo", 1, &from).await;
     let load = Writers::start_keyed(&demo, "demo", "w", (2, 512), true);
-    for failpoint in ["shard.before_import_rows", "move.after_freezing", "move.after_committed"] {
-        let (at, _) = home(&federation, "demo").await;
-        federation.arm(failpoint);
-        let id = begin(&federation, "demo", other(&at)).await;
-        until(&format!("{failpoint} is passed"), Duration::from_secs(30), || async {
-            (!federation.is_armed(failpoint)).then_some(())
-        })
-        .await;
+    let beside = federation.tenant("beside", &["admin"]).await.unwrap();
+    let beside = Writers::start(&beside, "beside", "b", 1, 512);
+    let steps = [
+        "shard.before_import_rows",
+        "move.after_freezing",
+        "shard.after_seal",
+        "move.after_committed",
+        "shard.after_depart",
+    ];
+    for failpoint in steps {
+        let id = passes(&federation, "demo", failpoint).await;
         // Two of three, whoever has died already.
         let alive = |m: &&conflux_tests::federation::Member| conflux_tests::federation::runs(m.pid);
         let members = federation.members("placement");
@@ -312,9 +403,13 @@ async fn a_move_waits_for_placement() {
         for name in &alive[..alive.len().min(alive.len() + 2 - members.len())] {
             federation.kill(name).await;
         }
-        // Nothing of it can end meanwhile, and whoever is not on its way goes on.
-        let neighbour = federation.demo().get("/healthz").await.unwrap();
-        assert_eq!(neighbour.status, 200);
+        // Whoever is not on its way goes on all the while, and nothing of the move can be decided.
+        let (before, from) = (beside.count(), Instant::now());
+        let out = Duration::from_secs(scaled("CONFLUX_TEST_OUTAGE_S", 3) as u64);
+        until("placement was out for long enough", out + Duration::from_secs(30), || async {
+            (from.elapsed() >= out && beside.count() > before + 10).then_some(())
+        })
+        .await;
         federation.restart_the_dead().await;
         ended(&federation, id, Duration::from_secs(40)).await;
         let before = load.count();
@@ -323,6 +418,69 @@ async fn a_move_waits_for_placement() {
     let (acknowledged, _) = load.finish().await;
     verify(&demo, "demo", &acknowledged).await;
     all_seen(&demo, "demo", &watchers, start).await;
+}
+
+/// The shard that it is to go to has no room: the operator is told, the tenant goes on where it is, and moves once there is room.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_gives_a_move_up_until_there_is_room() {
+    const MEBIBYTES: u32 = 512;
+    let mut federation = Federation::start(TWO_GROUPS).await.unwrap();
+    let demo = federation.demo();
+    federation.raise_quotas("demo").await.unwrap();
+    let (at, epoch) = home(&federation, "demo").await;
+    let to = other(&at);
+    for n in 0..16 {
+        let place = Place::new("demo", "stock", "test", &format!("s{n}.json"));
+        demo.put(&place, document(n, 256 << 10)).await.unwrap().expect(&[201]).unwrap();
+    }
+    let load = Writers::start(&demo, "demo", "w", 2, 512);
+    let names: Vec<String> = federation.members(to).into_iter().map(|m| m.member).collect();
+    for name in &names {
+        federation.kill(name).await;
+        federation.restart_on_small_disk(name, MEBIBYTES);
+    }
+    federation.leader(to).await;
+    // All but a twentieth of each disk is taken by somebody else.
+    let ballast = |federation: &Federation, name: &str| {
+        federation.inside(name, &federation.member(name).data_dir.join("ballast"))
+    };
+    for name in &names {
+        let path = ballast(&federation, name);
+        let free = until("the small disk is there", Duration::from_secs(30), || async {
+            let disk = nix::sys::statvfs::statvfs(path.parent()?).ok()?;
+            let whole = disk.blocks() * disk.fragment_size();
+            (whole == u64::from(MEBIBYTES) << 20).then(|| disk.blocks_available() * disk.fragment_size())
+        });
+        let room = (u64::from(MEBIBYTES) << 20) / 20;
+        std::fs::write(&path, vec![0; (free.await - room) as usize]).unwrap();
+    }
+    until("the group says that it has no room", Duration::from_secs(30), || async {
+        let status = federation.status(to).await.ok()?;
+        let members = status["members"].as_array()?.clone();
+        members.iter().all(|m| m["status"]["disk"]["refuses_growth"] == true).then_some(())
+    })
+    .await;
+    let id = begin(&federation, "demo", to).await;
+    let shown = ended(&federation, id, Duration::from_secs(120)).await;
+    assert_eq!(shown["state"], "given_up", "{shown}");
+    let why = shown["reason"].as_str().unwrap_or_default();
+    assert!(why.contains("free space"), "the operator is told what to do: {shown}");
+    assert_eq!(home(&federation, "demo").await, (at.clone(), epoch), "where it was, under its epoch");
+    for name in &names {
+        std::fs::remove_file(ballast(&federation, name)).unwrap();
+    }
+    until("the group has room", Duration::from_secs(30), || async {
+        let status = federation.status(to).await.ok()?;
+        let members = status["members"].as_array()?.clone();
+        members.iter().all(|m| m["status"]["disk"]["refuses_growth"] == false).then_some(())
+    })
+    .await;
+    let id = begin(&federation, "demo", to).await;
+    let shown = ended(&federation, id, Duration::from_secs(60)).await;
+    assert_eq!(shown["state"], "done", "{shown}");
+    let (acknowledged, refused) = load.finish().await;
+    assert_eq!(refused, Vec::<String>::new(), "no write is refused");
+    verify(&demo, "demo", &acknowledged).await;
 }
 
 /// Deleted and made again under its name while requests are under way: nobody reads or writes the other one's data.

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     query,
-    store::{keys::Family, tenant},
+    store::{after, keys::Family, tenant},
 };
 
 pub(super) type Outcome = Result<(TenantAnswer, Vec<Notice>), Stop>;
@@ -103,7 +103,8 @@ pub(super) fn delete_tenant(tx: &mut Tx<'_>, command: &ShardCommand) -> Outcome 
         // The tombstone keeps an Activate that is still under way from making a tenant that nobody wants.
         None => Ok(enter(tx, store::Tenant { id, epoch, ..Default::default() }, TenantState::Deleted)),
         Some(TenantState::Active) if own.epoch < epoch => {
-            Ok(enter(tx, store::Tenant { epoch, tracked_move: 0, touched_seq: 0, ..own }, TenantState::Deleting))
+            let row = store::Tenant { epoch, tracked_move: 0, touched_seq: 0, rows_hash: Default::default(), ..own };
+            Ok(enter(tx, row, TenantState::Deleting))
         }
         Some(TenantState::Deleting | TenantState::Deleted) if own.epoch <= epoch => {
             Ok((answer(&own, state == Some(TenantState::Deleting), 0), Vec::new()))
@@ -112,37 +113,37 @@ pub(super) fn delete_tenant(tx: &mut Tx<'_>, command: &ShardCommand) -> Outcome 
     }
 }
 
-/// Deletes the next rows of a tenant that is being deleted; when none is left, its row becomes the tombstone.
+/// Deletes the next rows of a tenant that is not served here any more; when none is left, the row of a deleted one becomes the
+/// tombstone, that of one that has moved away, or came for nothing, is it already.
 pub(super) fn sweep_tenant(tx: &mut Tx<'_>, command: &ShardCommand, op: &log::SweepTenant) -> Outcome {
     let (own, state) = standing(tx, command.tenant_id)?;
-    match state {
-        Some(TenantState::Deleted) if own.epoch == command.epoch => Ok((answer(&own, false, 0), Vec::new())),
-        Some(TenantState::Deleting) if own.epoch == command.epoch => {
-            let max = rows_of(op.max_rows);
-            let keys = next_rows(tx, own.id, max)?;
-            for key in &keys.found {
-                tx.delete(key);
-            }
-            let rows = u32::try_from(keys.found.len()).unwrap_or(u32::MAX);
-            if keys.more {
-                return Ok((answer(&own, true, rows), Vec::new()));
-            }
-            let tombstone =
-                store::Tenant { id: own.id, epoch: own.epoch, ended_move: own.ended_move, ..counts_of(&own) };
-            let (done, notices) = enter(tx, tombstone, TenantState::Deleted);
-            Ok((TenantAnswer { rows, ..done }, notices))
-        }
-        // What has moved away, or came for nothing: the row stays as it is, the tombstone.
-        Some(TenantState::Moved | TenantState::Absent) if own.epoch == command.epoch => {
-            let keys = next_rows(tx, own.id, rows_of(op.max_rows))?;
-            for key in &keys.found {
-                tx.delete(key);
-            }
-            let rows = u32::try_from(keys.found.len()).unwrap_or(u32::MAX);
-            Ok((answer(&own, keys.more, rows), Vec::new()))
-        }
-        _ => Err(query::wrong_epoch(own.epoch).into()),
+    if own.epoch != command.epoch {
+        return Err(query::wrong_epoch(own.epoch).into());
     }
+    let deleting = match state {
+        Some(TenantState::Deleted) => return Ok((answer(&own, false, 0), Vec::new())),
+        Some(TenantState::Deleting) => true,
+        Some(TenantState::Moved | TenantState::Absent) => false,
+        _ => return Err(query::wrong_epoch(own.epoch).into()),
+    };
+    let next = next_rows(tx, &own, rows_of(op.max_rows))?;
+    for key in &next.keys {
+        tx.delete(key);
+    }
+    let swept = u32::try_from(next.keys.len()).unwrap_or(u32::MAX);
+    let own = store::Tenant {
+        rows: own.rows.wrapping_sub(next.rows),
+        row_bytes: own.row_bytes.wrapping_sub(next.bytes),
+        sweep_cursor: next.keys.last().filter(|_| next.more).cloned().unwrap_or_default().into(),
+        ..own
+    };
+    if next.more || !deleting {
+        tenant::put(tx, &own);
+        return Ok((answer(&own, next.more, swept), Vec::new()));
+    }
+    let tombstone = store::Tenant { id: own.id, epoch: own.epoch, ended_move: own.ended_move, ..counts_of(&own) };
+    let (done, notices) = enter(tx, tombstone, TenantState::Deleted);
+    Ok((TenantAnswer { rows: swept, ..done }, notices))
 }
 
 /// The tenant's row (empty where there is none) and its state.
@@ -164,24 +165,38 @@ pub(super) fn answer(row: &store::Tenant, more: bool, rows: u32) -> TenantAnswer
     TenantAnswer { state: row.state.clone(), epoch: row.epoch, more, rows }
 }
 
+#[derive(Default)]
 struct NextRows {
-    found: Vec<Vec<u8>>,
+    keys: Vec<Vec<u8>>,
+    /// How many of them are counted in the tenant's row, and their bytes.
+    rows: u64,
+    bytes: u64,
     more: bool,
 }
 
-/// The tenant's first rows in all families but its own row: at most `max`, and no more bytes than one entry should read.
-fn next_rows(rows: &dyn Read, id: u64, max: usize) -> Result<NextRows, FatalError> {
-    let mut next = NextRows { found: Vec::new(), more: false };
+/// The tenant's next rows in all families but its own row: at most `max`, and no more bytes than one entry should read. What was
+/// swept before is not looked at again: a million deleted rows are passed as slowly as a million others until they are compacted.
+fn next_rows(rows: &dyn Read, own: &store::Tenant, max: usize) -> Result<NextRows, FatalError> {
+    let mut next = NextRows::default();
     let mut bytes = 0;
     for family in Family::ALL.into_iter().filter(|f| *f != Family::Tenant) {
-        let (from, to) = family.tenant_range(id);
+        let (first, to) = family.tenant_range(own.id);
+        let from = if own.sweep_cursor.as_ref() < first.as_slice() { first } else { after(own.sweep_cursor.to_vec()) };
+        if from >= to {
+            continue;
+        }
+        let counted = family != Family::Touched;
         rows.scan(&from, &to, &mut |key, value| {
-            if next.found.len() == max || bytes > limits::MAX_SWEEP_BYTES {
+            if next.keys.len() == max || bytes > limits::MAX_SWEEP_BYTES {
                 next.more = true;
                 return ControlFlow::Break(());
             }
             bytes += key.len() + value.len();
-            next.found.push(key.to_vec());
+            if counted {
+                next.rows += 1;
+                next.bytes += (key.len() + value.len()) as u64;
+            }
+            next.keys.push(key.to_vec());
             ControlFlow::Continue(())
         })?;
         if next.more {

@@ -39,7 +39,7 @@ pub const VERSIONS_PER_PRUNE: usize = 1_000;
 /// Versions that a retention may ask to keep, and days.
 pub const MAX_RETENTION: u32 = 1_000_000;
 /// Rows that one entry deletes where it names no number.
-pub const DEFAULT_SWEEP_ROWS: u32 = 1_000;
+pub const DEFAULT_SWEEP_ROWS: u32 = 2_000;
 /// Rows that one entry deletes at most.
 pub const MAX_SWEEP_ROWS: u32 = 10_000;
 /// Bytes of rows that a sweep reads in one entry.

@@ -2,15 +2,19 @@
 //! tenant, a note of each row touched (docs/adr/0003-moves.md).
 //!
 //! The sum adds a hash of each row, word by word, so that a command changes it by the rows that it touched alone; two
-//! replicas, or the two ends of a move, have the same rows exactly if they have the same sum.
+//! replicas, or the two ends of a move, have the same rows exactly if they have the same sum. A tenant that goes has no sum any more.
 
 use conflux_proto::store;
 use conflux_raft::{FatalError, Tx};
 use sha2::{Digest, Sha256};
 
-use crate::store::{
-    keys::{Family, Key},
-    tenant, touched,
+use super::notice::TenantState;
+use crate::{
+    query,
+    store::{
+        keys::{Family, Key},
+        tenant, touched,
+    },
 };
 
 /// Four words, each of which wraps.
@@ -60,8 +64,18 @@ pub(crate) fn travels(key: &Key<'_>) -> bool {
     !matches!(key, Key::Tenant { .. } | Key::Touched { .. })
 }
 
+/// Whether its rows only go: nobody compares them, and what sweeps them counts them.
+fn goes(row: &store::Tenant) -> bool {
+    use TenantState::{Absent, Deleted, Deleting, Moved};
+    matches!(query::state_of(row), Some(Deleting | Deleted | Moved | Absent))
+}
+
 /// Counts what this command has done to the rows of its tenant. The last thing that a command does.
 pub(super) fn count(tx: &mut Tx<'_>, id: u64) -> Result<(), FatalError> {
+    let row = tenant::get(tx, id)?;
+    if row.as_ref().is_some_and(goes) {
+        return Ok(());
+    }
     let (mut more, mut less) = (Sum::default(), Sum::default());
     let (mut rows, mut bytes) = (0_u64, 0_u64);
     let mut keys = Vec::new();
@@ -92,7 +106,7 @@ pub(super) fn count(tx: &mut Tx<'_>, id: u64) -> Result<(), FatalError> {
     if keys.is_empty() {
         return Ok(());
     }
-    let Some(mut row) = tenant::get(tx, id)? else {
+    let Some(mut row) = row else {
         return Err(FatalError(format!("a command has touched rows of tenant {id}, which has no row")));
     };
     let mut sum = Sum::stored(&row.rows_hash);
@@ -111,14 +125,9 @@ pub(super) fn count(tx: &mut Tx<'_>, id: u64) -> Result<(), FatalError> {
     Ok(())
 }
 
-/// The counts of a row, which its successor begins with.
+/// The counts of a row whose tenant goes, which its successor begins with.
 pub(super) fn counts_of(row: &store::Tenant) -> store::Tenant {
-    store::Tenant {
-        rows_hash: row.rows_hash.clone(),
-        rows: row.rows,
-        row_bytes: row.row_bytes,
-        ..store::Tenant::default()
-    }
+    store::Tenant { rows: row.rows, row_bytes: row.row_bytes, ..store::Tenant::default() }
 }
 
 /// Counts the rows of a tenant one by one: sum as it is stored, number, bytes.
