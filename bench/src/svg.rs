@@ -80,7 +80,7 @@ pub fn lines(title: &str, (x_unit, y_unit): (&str, &str), lines: &[Line]) -> Str
         text(&mut svg, left - 6.0, y(value) + 4.0, "end", &shown(value));
         rule(&mut svg, (left, y(value)), (WIDTH - RIGHT, y(value)), "#ddd");
     }
-    text(&mut svg, 4.0, TOP - 6.0, "start", y_unit);
+    text(&mut svg, WIDTH - RIGHT, TOP - 12.0, "end", y_unit);
     for (n, line) in lines.iter().enumerate() {
         let points: Vec<_> = line.points.iter().map(|p| format!("{:.1},{:.1}", x(p.0), y(p.1))).collect();
         let colour = COLOURS[n % COLOURS.len()];

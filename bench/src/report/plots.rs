@@ -113,7 +113,8 @@ fn gaps(r: &Results) -> Option<String> {
         .map(|k| {
             let gaps = sorted(k.gaps_ms.clone());
             let share = |n: usize| 100.0 * (n + 1) as f64 / gaps.len() as f64;
-            Line { name: k.side.clone(), points: gaps.iter().enumerate().map(|(n, gap)| (*gap, share(n))).collect() }
+            let over = gaps.iter().enumerate().map(|(n, gap)| (*gap, share(n)));
+            Line { name: k.side.clone(), points: std::iter::once((gaps[0], 0.0)).chain(over).collect() }
         })
         .collect();
     (!all.is_empty()).then(|| lines("Gap after a leader's death", ("ms", "% of kills that were over by then"), &all))
