@@ -67,8 +67,8 @@ moves: setup ## move tenants under load and say what clients feel (TENANTS=10 SE
 	  CONFLUX_TEST_LARGE_KIB=$(or $(LARGE_KIB),1023) CONFLUX_TEST_LARGE_EVERY_MS=2000 CONFLUX_BIN=$(TARGET_DIR)/release/conflux \
 	  $(CARGO) test --release --workspace --locked --test moves -- --nocapture tenants_move_while_they_are_used
 
-# A release build and about twelve minutes, better on a machine that nobody else uses; ARGS="--quick" for three, ARGS="--full" for what
-# is published.
+# A release build and about a quarter of an hour, better on a machine that nobody else uses; ARGS="--quick" for four minutes,
+# ARGS="--full" for what is published.
 bench: setup ## measure against etcd on this machine and renew docs/benchmarks.md (needs etcd-server, nginx-light, strace)
 	@.ci/setup bench
 	$(CARGO) build --release --workspace --locked --bin conflux --bin conflux-bench

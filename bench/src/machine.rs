@@ -1,7 +1,8 @@
 //! What the machine is, for the reader of the page.
 
-use std::fs;
+use std::{fs, path::Path};
 
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 /// As the kernel shows it.
@@ -34,8 +35,38 @@ impl Machine {
     }
 }
 
+/// Fails where a run could fill the disk: a federation refuses what grows below 10 % free, and a full disk hurts everybody.
+pub fn check_disk(directory: &Path, needed: u64) -> Result<()> {
+    let at = nix::sys::statvfs::statvfs(directory).with_context(|| directory.display().to_string())?;
+    let unit = at.fragment_size();
+    let (free, all) = (at.blocks_available() * unit, at.blocks() * unit);
+    let must = needed + all / 10;
+    if free < must {
+        bail!(
+            "{} has {} GiB free, and this run wants {} GiB beside the tenth of the disk below which a federation takes no more: \
+             name another --data-dir, or measure less (--quick, --only, --growth)",
+            directory.display(),
+            free >> 30,
+            needed >> 30
+        );
+    }
+    Ok(())
+}
+
 /// Now, in UTC, to the second.
 pub fn now() -> String {
     let now = time::OffsetDateTime::now_utc();
     format!("{} {:02}:{:02}:{:02} UTC", now.date(), now.hour(), now.minute(), now.second())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_too_small_is_told_before_anything_is_started() {
+        let told = check_disk(Path::new("/"), 1 << 60).unwrap_err().to_string();
+        assert!(told.contains("--data-dir"), "{told}");
+        assert!(check_disk(Path::new("/nowhere"), 0).unwrap_err().to_string().contains("/nowhere"));
+    }
 }

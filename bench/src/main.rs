@@ -48,7 +48,7 @@ struct Arguments {
 enum Command {
     /// Start both, drive both, write what was measured as JSON
     ///
-    /// About twelve minutes; with --quick two, with --full an hour and a half
+    /// About a quarter of an hour; with --quick four minutes, with --full an hour and a half
     Run(Box<Run>),
     /// Make the page and its plots of what was measured
     Report(Report),
@@ -78,7 +78,7 @@ pub struct Run {
     /// All but these
     #[arg(long, value_delimiter = ',')]
     skip: Vec<scenario::Kind>,
-    /// Two minutes: fewer and shorter rounds, fewer watchers, kills, moves, configs
+    /// Four minutes: fewer and shorter rounds, fewer watchers, kills, moves, configs
     #[arg(long)]
     quick: bool,
     /// What the published page is made of: longer windows, 20,000 watchers, 50 kills, a million configs
@@ -90,7 +90,7 @@ pub struct Run {
     /// Windows of each side in a comparison [default: 5; quick: 2]
     #[arg(long)]
     rounds: Option<usize>,
-    /// Milliseconds of one window [default: 1000; quick: 500, full: 3000]
+    /// Milliseconds of one window [default: 750; quick: 500, full: 3000]
     #[arg(long)]
     window_ms: Option<u64>,
     /// How many watchers [default: 100,1000,5000 over SSE, 1000 over the others; full: also 20000]

@@ -33,6 +33,8 @@ pub struct Plan {
     pub per_tenant: u64,
     pub starts: usize,
     pub idle: Duration,
+    /// Bytes that must be free where the data goes.
+    pub disk: u64,
 }
 
 impl Plan {
@@ -61,13 +63,13 @@ impl Plan {
         }
     }
 
-    /// A sensible part, in some twelve minutes.
+    /// A sensible part, in a quarter of an hour.
     fn usual() -> Self {
         Self {
             quick: false,
             matrix: false,
             rounds: 5,
-            window: Duration::from_millis(1000),
+            window: Duration::from_millis(750),
             watchers: vec![100, 1000, 5000],
             others_watch: vec![1000],
             watch: Duration::from_secs(10),
@@ -79,6 +81,7 @@ impl Plan {
             per_tenant: 10_000,
             starts: 3,
             idle: Duration::from_secs(10),
+            disk: 6 << 30,
         }
     }
 
@@ -96,6 +99,7 @@ impl Plan {
             growth: vec![1000, 3000],
             starts: 1,
             idle: Duration::from_secs(3),
+            disk: 2 << 30,
             ..Self::usual()
         }
     }
@@ -111,6 +115,7 @@ impl Plan {
             moves: 20,
             growth: vec![10_000, 100_000, 1_000_000],
             starts: 5,
+            disk: 15 << 30,
             ..Self::usual()
         }
     }

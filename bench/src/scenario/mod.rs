@@ -24,7 +24,7 @@ use self::pair::Pair;
 pub use self::pair::{CONFLUX, EDGE, ETCD};
 use crate::{
     Run,
-    machine::{Machine, now},
+    machine::{Machine, check_disk, now},
     plan::{self, Plan},
     process,
     results::{Results, Took},
@@ -87,8 +87,10 @@ pub async fn run(run: &Run) -> Result<()> {
     results.etcd_version = version(&run.etcd, "--version").context("apt-get install etcd-server")?;
     let base = run.data_dir.clone().unwrap_or_else(std::env::temp_dir);
     std::fs::create_dir_all(&base).with_context(|| base.display().to_string())?;
+    let plan = Plan::of(run);
+    check_disk(&base, plan.disk)?;
     eprintln!("{} files may be open; data below {}", process::raise_open_files(), base.display());
-    let bench = Bench { run, plan: Plan::of(run), base };
+    let bench = Bench { run, plan, base };
     let wanted = plan::kinds(run);
     let mut failed = Vec::new();
     // By itself before the pair runs, then all that use the pair, then the others: each with nothing beside it that it does not need.
