@@ -170,6 +170,7 @@ impl Scale {
 #[derive(Default)]
 struct Felt {
     pauses: Vec<Duration>,
+    given_up: usize,
     writes: Vec<Acknowledged>,
     moving: Duration,
 }
@@ -194,10 +195,16 @@ async fn moved_while_used(federation: &Federation, tenant: &str, shard: &str, sc
     until("writes run", Duration::from_secs(60), || async { (plain.count() > 20).then_some(()) }).await;
     let began = Instant::now();
     let (mut at, mut felt) = (home(federation, tenant).await, Felt::default());
-    for _ in 0..scale.moves {
+    while felt.pauses.len() < scale.moves {
         let to = other(&at.0);
         let id = begin(federation, tenant, to).await;
         let shown = ended(federation, id, Duration::from_secs(120 + scale.mebibytes as u64)).await;
+        if shown["reason"].as_str().is_some_and(|why| why.starts_with("the freeze took longer")) {
+            // The machine is too busy just now: writes waited for the budget of a freeze and went on where they were.
+            felt.given_up += 1;
+            assert!(felt.given_up <= 10 + scale.moves, "most moves are done: {shown}");
+            continue;
+        }
         assert_eq!(shown["state"], "done", "{shown}");
         felt.pauses.push(Duration::from_millis(shown["pause_ms"].as_u64().unwrap()));
         let now = home(federation, tenant).await;
@@ -252,6 +259,7 @@ async fn tenants_move_while_they_are_used() {
         for felt in felt {
             all.pauses.extend(felt.pauses);
             all.writes.extend(felt.writes);
+            all.given_up += felt.given_up;
         }
         let after = percentiles(all.pauses.clone());
         eprintln!("set {} of {}: {} moves, pauses until here {after:?} ms", set + 1, scale.sets, all.pauses.len());
@@ -265,9 +273,10 @@ async fn tenants_move_while_they_are_used() {
     let took = |acks: &[Acknowledged]| percentiles(acks.iter().map(|a| a.took).collect());
     let per_second = all.writes.len() as u64 / moving.as_secs().max(1);
     eprintln!(
-        "{} moves, {scale:?}, in {moving:?}; {} writes, {per_second} a second; [p50, p99, max] in ms: pause of writes {:?}, a write \
+        "{} moves, {} more given up, {scale:?}, in {moving:?}; {} writes, {per_second} a second; [p50, p99, max] in ms: pause of writes {:?}, a write \
          {:?}, a neighbour's write before {:?} and meanwhile {:?}",
         all.pauses.len(),
+        all.given_up,
         all.writes.len(),
         percentiles(all.pauses),
         took(&all.writes),
