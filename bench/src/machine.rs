@@ -44,7 +44,7 @@ pub fn check_disk(directory: &Path, needed: u64) -> Result<()> {
     if free < must {
         bail!(
             "{} has {} GiB free, and this run wants {} GiB beside the tenth of the disk below which a federation takes no more: \
-             name another --data-dir, or measure less (--quick, --only, --growth)",
+             free some, name another --data-dir, or measure less (--quick)",
             directory.display(),
             free >> 30,
             needed >> 30

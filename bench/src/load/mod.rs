@@ -75,6 +75,8 @@ pub struct Tally {
     pub histogram: Histogram<u64>,
     /// Answers within the window.
     pub answered: u64,
+    /// Of answers after its end, the share of their time that was within it, together.
+    late: f64,
     /// Bytes of their bodies.
     pub bytes: u64,
     /// Calls that failed.
@@ -88,14 +90,18 @@ pub struct Tally {
 impl Tally {
     fn new() -> Result<Self> {
         let histogram = Histogram::new_with_bounds(1, 60_000_000, 3)?;
-        Ok(Self { histogram, answered: 0, bytes: 0, failed: 0, failure: None, elapsed: Duration::ZERO })
+        Ok(Self { histogram, answered: 0, late: 0.0, bytes: 0, failed: 0, failure: None, elapsed: Duration::ZERO })
     }
 
-    fn note(&mut self, outcome: Result<u64>, latency: Duration, in_time: bool) {
+    fn note(&mut self, outcome: Result<u64>, latency: Duration, within: f64) {
         match outcome {
             Ok(bytes) => {
-                self.answered += u64::from(in_time);
-                self.bytes += if in_time { bytes } else { 0 };
+                if within < 1.0 {
+                    self.late += within;
+                } else {
+                    self.answered += 1;
+                }
+                self.bytes += (bytes as f64 * within) as u64;
                 self.histogram.saturating_record(latency.as_micros().max(1) as u64);
             }
             Err(error) => {
@@ -115,6 +121,7 @@ impl Tally {
     fn add(&mut self, other: Self) -> Result<()> {
         self.histogram.add(other.histogram)?;
         self.answered += other.answered;
+        self.late += other.late;
         self.bytes += other.bytes;
         self.failed += other.failed;
         self.failure = self.failure.take().or(other.failure);
@@ -164,9 +171,18 @@ pub async fn drive(
     for worker in workers {
         all.add(worker.await??)?;
     }
-    // Answers after the end of a closed window are in the histogram, but are no part of its rate.
+    all.answered += all.late.round() as u64;
     all.elapsed = shape.window;
     Ok(all)
+}
+
+/// The share of a request's time that was before the end of the window. Left out, long answers would make a rate of nothing out of a
+/// short window; counted whole, one that is higher than it was.
+fn within(sent: Instant, answered: Instant, end: Instant) -> f64 {
+    if answered <= end {
+        return 1.0;
+    }
+    end.saturating_duration_since(sent).as_secs_f64() / (answered - sent).as_secs_f64()
 }
 
 async fn closed(connection: &Connection, requests: &Requests, end: Instant, next: &AtomicU64) -> Result<Tally> {
@@ -178,7 +194,7 @@ async fn closed(connection: &Connection, requests: &Requests, end: Instant, next
         }
         let outcome = call(connection, requests, next.fetch_add(1, Ordering::Relaxed)).await;
         let now = Instant::now();
-        tally.note(outcome, now - sent, now <= end);
+        tally.note(outcome, now - sent, within(sent, now, end));
     }
 }
 
@@ -194,7 +210,7 @@ async fn open(
             bail!("the offered rate is far beyond what is answered: a request has waited {LONGEST:?} for its turn");
         }
         let outcome = call(connection, requests, next.fetch_add(1, Ordering::Relaxed)).await;
-        tally.note(outcome, due.elapsed(), true);
+        tally.note(outcome, due.elapsed(), 1.0);
     }
     Ok(tally)
 }
@@ -227,4 +243,24 @@ pub async fn fill(
         worker.await??;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_answer_counts_as_far_as_it_was_in_the_window() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let end = start + 4 * second;
+        assert_eq!(within(start, end, end), 1.0);
+        assert_eq!(within(end - second, end + 3 * second, end), 0.25);
+        // Two workers with answers of three seconds each: in four seconds not two, but two and two thirds.
+        let mut tally = Tally::new().unwrap();
+        for worker in [start, start] {
+            tally.note(Ok(10), 3 * second, within(worker, worker + 3 * second, end));
+            tally.note(Ok(10), 3 * second, within(worker + 3 * second, worker + 6 * second, end));
+        }
+        assert_eq!((tally.answered, tally.late.round()), (2, 1.0));
+    }
 }
