@@ -17,6 +17,8 @@ pub const EPOCH: &str = "x-conflux-epoch";
 pub const REVISION: &str = "x-conflux-revision";
 /// How long ago, in milliseconds, a quorum confirmed the state that an answer reflects.
 pub const AGE_MS: &str = "x-conflux-age-ms";
+/// On an answer that is older than it may be, because the shard cannot be reached and the operator allows it: `outage`.
+pub const STALE: &str = "x-conflux-stale";
 /// The version of a fetched config.
 pub const CONFIG_VERSION: &str = "x-config-version";
 /// `sha256:<hex>` of a fetched content.

@@ -12,6 +12,7 @@ pub mod dial;
 pub mod distinct;
 pub mod error;
 pub mod failpoint;
+pub mod fetch;
 pub mod grant;
 pub mod headers;
 pub mod ids;

@@ -17,7 +17,8 @@ use conflux_common::{
     telemetry::Readiness,
 };
 use conflux_proto::context::{IdempotencyKey, MAX_DEADLINE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use http_body::Body as _;
 use tokio::time::Instant;
 
 use self::access::Access;
@@ -27,6 +28,7 @@ use crate::{
     call::{CHANGESETS, Call, IMPORT, Kind, classify},
     canonical::{Target, canonical},
     document::Document,
+    edge::{Asked, Edge, Look},
     identity::Identity,
     lanes::unary::{Destination, Level, Outgoing, Unary},
     listener::Service,
@@ -51,6 +53,8 @@ pub struct Door {
     pub lookup: Arc<Lookup>,
     /// Calls with a bounded body.
     pub unary: Arc<Unary>,
+    /// Stale fetches that end here; none: each goes to a shard.
+    pub edge: Option<Arc<Edge>>,
     /// Watches.
     pub watches: Arc<watch::Lane>,
     /// The description of the API.
@@ -138,7 +142,50 @@ impl Door {
         if call.kind == Kind::Watch {
             return Ok(self.watch(request, target, identity, route, style, access).await);
         }
-        self.unary_call(request, call, target, identity, route, style, deadline, access).await
+        let Some(edge) = self.edge.as_ref().filter(|_| call.kind == Kind::Fetch) else {
+            return self.unary_call(request, call, target, identity, route, style, deadline, access).await;
+        };
+        // A stale fetch of what is hot ends here, if it is young enough.
+        match self.look(edge, &request, &target, &identity, &route, access) {
+            (Look::Answer(response), Some(fetch)) => {
+                self.usage.count(&fetch);
+                Ok(Answer::Response(response))
+            }
+            (Look::TooOld(answerable), Some(fetch)) if edge.outlasts_outages() => {
+                if let Some(patience) = edge.patience(&route.group) {
+                    let (group, until) = (route.group.clone(), deadline.min(Instant::now() + patience));
+                    let answer = self.unary_call(request, call, target, identity, route, style, until, access).await;
+                    if !is_outage(&answer) {
+                        return answer;
+                    }
+                    edge.note_outage(&group);
+                }
+                self.usage.count(&fetch);
+                Ok(Answer::Response(edge.outlast(&answerable)))
+            }
+            _ => self.unary_call(request, call, target, identity, route, style, deadline, access).await,
+        }
+    }
+
+    /// What the edge knows of a fetch, and how it is counted if the edge answers.
+    fn look(
+        &self,
+        edge: &Arc<Edge>,
+        request: &Request<RequestBody>,
+        target: &Target,
+        identity: &Identity,
+        route: &TenantRoute,
+        access: &Access,
+    ) -> (Look, Option<Fetch>) {
+        let asked = Asked::read(request.method(), target, request.headers(), &identity.principal);
+        // Whoever sends a body is told by a shard what becomes of it.
+        let Some(asked) = asked.filter(|_| request.body().is_end_stream()) else { return (Look::Nothing, None) };
+        let look = edge.look(&asked, route);
+        let fetch = (!matches!(look, Look::Nothing)).then(|| {
+            let address = access.client.map(|address| address.ip());
+            Fetch::new(route.id, asked.what.to_owned(), asked.labels, &identity.principal, address)
+        });
+        (look, fetch)
     }
 
     /// Bumped with each change of identities that has come through.
@@ -149,7 +196,7 @@ impl Door {
 
     fn probe(&self, well: bool) -> Answer {
         let mut response = Response::new(Body::from(if well { "ok\n" } else { "not ready\n" }));
-        *response.status_mut() = if well { http::StatusCode::OK } else { http::StatusCode::SERVICE_UNAVAILABLE };
+        *response.status_mut() = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         Answer::Response(response)
     }
@@ -251,6 +298,17 @@ impl Door {
     }
 }
 
+/// Whether no member of the shard could answer.
+fn is_outage(answer: &Result<Answer, ApiError>) -> bool {
+    match answer {
+        Ok(Answer::Response(response)) => {
+            matches!(response.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+        }
+        Ok(Answer::Upgrade(_)) => false,
+        Err(error) => matches!(error.code, Code::Unavailable | Code::DeadlineExceeded),
+    }
+}
+
 /// How large a body may be, by what is asked for. A changeset holds several contents, over REST as much as over gRPC.
 fn body_limit(call: &Call, style: Style, limits: &Limits) -> usize {
     match call.template {
@@ -265,8 +323,8 @@ fn body_limit(call: &Call, style: Style, limits: &Limits) -> usize {
 /// the head.
 fn is_served(answer: &Response<Body>) -> bool {
     match answer.status() {
-        http::StatusCode::NOT_MODIFIED => true,
-        http::StatusCode::OK => answer.headers().get("grpc-status").is_none_or(|status| status == "0"),
+        StatusCode::NOT_MODIFIED => true,
+        StatusCode::OK => answer.headers().get("grpc-status").is_none_or(|status| status == "0"),
         _ => false,
     }
 }

@@ -11,6 +11,7 @@ pub mod client_tls;
 pub mod directory;
 pub mod document;
 pub mod door;
+pub mod edge;
 pub mod identity;
 pub mod lanes;
 pub mod listener;

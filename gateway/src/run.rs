@@ -19,6 +19,7 @@ use crate::{
     directory::Directory,
     document::Document,
     door::Door,
+    edge::Edge,
     lanes::unary::Unary,
     listener::{self, ListenerLimits},
     mirror::Mirror,
@@ -181,6 +182,7 @@ impl Parts {
             draining: draining.clone(),
         };
         let watches = watch::Lane::with_settings(handles, settings.watch.clone());
+        let edge = Edge::new(settings.edge.clone(), watches.clone(), upstream.clone());
         let refusals = settings.refused.clone().map(JsonLines::open).transpose().map_err(RunError::Refused)?;
         let refusals = refusals.map(|sink| Arc::new(sink) as Arc<dyn AuditSink>);
         let by_key_alone = settings.operator.as_ref().is_some_and(|o| o.allow_admin_key);
@@ -193,6 +195,7 @@ impl Parts {
             authenticator: Authenticator::new(directory.clone(), tokens.clone()),
             lookup,
             unary,
+            edge,
             watches,
             document,
             self_service: SelfService::new().await?,

@@ -41,6 +41,9 @@ pub struct GatewaySettings {
     /// The watch lane.
     #[serde(default)]
     pub watch: crate::watch::Settings,
+    /// Fetches that are answered here.
+    #[serde(default)]
+    pub edge: crate::edge::Settings,
     /// Seconds that known credentials go on while placement is silent; 0: none, at the price of refusing everyone.
     #[serde(default = "quarter_of_an_hour")]
     pub identity_grace_s: u64,
@@ -190,6 +193,7 @@ impl Validate for GatewaySettings {
         problems.within("limits", |problems| self.limits.validate(problems));
         problems.require((1..=3_600).contains(&self.use_report_s), "use_report_s", "1 to 3600");
         problems.within("watch", |problems| self.watch.validate(problems));
+        problems.within("edge", |problems| self.edge.validate(problems));
         if let Some(refused) = &self.refused {
             problems.within("refused", |problems| refused.validate(problems));
         }
@@ -344,10 +348,18 @@ mod tests {
     #[test]
     fn wrong_settings_are_named() {
         assert!(read("[limits]\nmax_conections = 1").unwrap_err().to_string().contains("max_conections"));
-        let mut settings = read("[limits]\nmax_streams = 0\ndeadline_ms = 60000").unwrap();
+        let edge = "[edge]\nbytes = 4096\nmax_age_ms = 10\ntenants = 0";
+        let mut settings = read(&format!("[limits]\nmax_streams = 0\ndeadline_ms = 60000\n{edge}")).unwrap();
         settings.placement[0].address = "nowhere".into();
         let told = told(&settings);
-        for field in ["limits.max_streams", "limits.deadline_ms", "placement.0.address"] {
+        for field in [
+            "limits.max_streams",
+            "limits.deadline_ms",
+            "placement.0.address",
+            "edge.bytes",
+            "edge.max_age_ms",
+            "edge.tenants",
+        ] {
             assert!(told.contains(field), "{told}");
         }
     }

@@ -6,7 +6,7 @@ mod sketch;
 
 use std::net::IpAddr;
 
-use conflux_common::{distinct, grant::Principal, headers, ids::TenantId, labels::Labels};
+use conflux_common::{distinct, fetch, grant::Principal, ids::TenantId, labels::Labels};
 use conflux_proto::v1::FetchRequest;
 use http::HeaderMap;
 use parking_lot::Mutex;
@@ -44,7 +44,7 @@ impl Fetch {
         address: Option<IpAddr>,
     ) -> Option<Self> {
         let (what, labels) = match call.kind {
-            Kind::Fetch => (what(target)?.to_owned(), labels(headers)?),
+            Kind::Fetch => (what(target)?.to_owned(), fetch::labels(headers).ok()?),
             Kind::GrpcFetch => {
                 let asked = message(body)?;
                 let labels = Labels::new(asked.labels).ok()?;
@@ -52,10 +52,15 @@ impl Fetch {
             }
             _ => return None,
         };
+        Some(Self::new(tenant, what, labels, principal, address))
+    }
+
+    /// Of what (`app/env/name`) these labels ask for.
+    pub fn new(tenant: TenantId, what: String, labels: Labels, principal: &Principal, address: Option<IpAddr>) -> Self {
         let address = address.map(|a| a.to_string()).unwrap_or_default();
         let named = labels.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
         let client = distinct::hash([principal.name.as_bytes(), address.as_bytes()].into_iter().chain(named));
-        Some(Self { tenant, what, labels, client })
+        Self { tenant, what, labels, client }
     }
 }
 
@@ -64,14 +69,6 @@ fn what(target: &Target) -> Option<&str> {
     let rest =
         target.path.strip_prefix("/api/v1/fetch/config/").or(target.path.strip_prefix("/api/v1/fetch/configs/"))?;
     rest.split_once('/').map(|(_tenant, what)| what)
-}
-
-fn labels(headers: &HeaderMap) -> Option<Labels> {
-    let pair = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
-        let label = name.as_str().strip_prefix(headers::CLIENT_LABEL_PREFIX)?;
-        Some((label.to_owned(), std::str::from_utf8(value.as_bytes()).ok()?.to_owned()))
-    };
-    Labels::new(headers.iter().filter_map(pair)).ok()
 }
 
 /// The one message of an unary gRPC call. A compressed one is not read: it is then not counted.

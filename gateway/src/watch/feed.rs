@@ -9,7 +9,7 @@ use std::{
 
 use conflux_common::ids::{Epoch, GroupName, TenantId};
 use conflux_proto::internal::{
-    FeedRequest, FeedResponse, FeedSubscribe, feed_request::Request, feed_response::Body,
+    FeedAnswer, FeedQuestion, FeedRequest, FeedResponse, FeedSubscribe, feed_request::Request, feed_response::Body,
     shard_service_client::ShardServiceClient,
 };
 use parking_lot::Mutex;
@@ -39,7 +39,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const ELSEWHERE: Duration = Duration::from_millis(250);
 /// A member that has said so often in a row, of every tenant, that it is elsewhere may be the one that is behind.
 const REFUSALS: u32 = 8;
-/// How often silence and postponed subscriptions are looked at.
+/// Questions that may be without an answer. A member that leaves more of them, or that is of a version which knows of none, is
+/// asked no more until it answers.
+const UNANSWERED: usize = 16;
+/// How often silence and postponed subscriptions are looked at, and how often it is asked how old the tenants are.
 const LOOK: Duration = Duration::from_millis(250);
 /// A revision carries the rules around it: at most about three megabytes.
 const MAX_FRAME: usize = 16 << 20;
@@ -193,6 +196,9 @@ struct Line<'a> {
     /// Tenants about which something has to be said. Each is looked at when its turn comes.
     due: VecDeque<TenantId>,
     requests: mpsc::Sender<FeedRequest>,
+    /// When each question was sent that has no answer yet.
+    questions: VecDeque<(u64, std::time::Instant)>,
+    asked: u64,
     opened: Instant,
     heard: bool,
 }
@@ -200,8 +206,16 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn new(wanted: &'a Wanted, requests: mpsc::Sender<FeedRequest>) -> Self {
         let opened = Instant::now();
-        let mut line =
-            Line { wanted, subscribed: HashMap::new(), due: VecDeque::new(), requests, opened, heard: false };
+        let mut line = Line {
+            wanted,
+            subscribed: HashMap::new(),
+            due: VecDeque::new(),
+            requests,
+            questions: VecDeque::new(),
+            asked: 0,
+            opened,
+            heard: false,
+        };
         line.compare();
         line
     }
@@ -229,6 +243,7 @@ impl<'a> Line<'a> {
                 _ = look.tick() => {
                     self.check_silence()?;
                     self.compare();
+                    self.ask();
                 }
             }
         }
@@ -246,6 +261,41 @@ impl<'a> Line<'a> {
         self.due = gone.chain(asked.map(|hub| hub.tenant)).collect();
     }
 
+    /// Asks how old the tenants are of which somebody wants to know. From the sending of the question their age is counted.
+    fn ask(&mut self) {
+        let asked = |hub: &&Arc<Hub>| hub.is_asked() && self.subscribed.contains_key(&hub.tenant);
+        let tenants: Vec<u64> = self.wanted.hubs.lock().values().filter(asked).map(|hub| hub.tenant.0).collect();
+        if tenants.is_empty() || self.questions.len() >= UNANSWERED {
+            return;
+        }
+        let (id, sent) = (self.asked, std::time::Instant::now());
+        let question = FeedRequest { request: Some(Request::Question(FeedQuestion { id, tenants })) };
+        // Where there is no room, others are asked for now; the next look comes soon.
+        if self.requests.try_send(question).is_ok() {
+            self.asked += 1;
+            self.questions.push_back((id, sent));
+        }
+    }
+
+    fn answered(&mut self, answer: &FeedAnswer) {
+        while let Some((id, sent)) = self.questions.front().copied() {
+            if id > answer.id {
+                return;
+            }
+            self.questions.pop_front();
+            if id < answer.id {
+                continue;
+            }
+            // Where no quorum was ever heard of, the age is beyond all bounds, and no moment is so long ago.
+            let Some(at) = sent.checked_sub(Duration::from_millis(answer.age_ms)) else { return };
+            for said in &answer.positions {
+                if let Some(hub) = self.wanted.get(TenantId(said.tenant_id)) {
+                    hub.vouch(said, at);
+                }
+            }
+        }
+    }
+
     fn next_request(&mut self) -> Option<Request> {
         let tenant = self.due.pop_front()?;
         let Some(hub) = self.wanted.get(tenant) else {
@@ -259,6 +309,10 @@ impl<'a> Line<'a> {
 
     fn take(&mut self, frame: FeedResponse) -> Result<(), Broken> {
         self.heard = true;
+        if let Some(Body::Answer(answer)) = &frame.body {
+            self.answered(answer);
+            return Ok(());
+        }
         let tenant = TenantId(frame.tenant_id);
         // Of one that was dropped while this was on its way.
         let (Some(hub), Some(subscribed)) = (self.wanted.get(tenant), self.subscribed.get_mut(&tenant)) else {

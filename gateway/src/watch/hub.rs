@@ -2,19 +2,25 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
 use conflux_common::ids::TenantId;
-use conflux_proto::internal::{FeedResponse, feed_response::Body};
+use conflux_proto::internal::{FeedPosition, FeedResponse, FeedRevision, feed_response::Body};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::ring::{Bounds, Ended, Ring, Taken};
 use crate::routes::TenantRoute;
+
+/// Told of every revision before the ring has it: whoever sees the new position then finds that this has taken effect.
+pub trait Listener: Send + Sync {
+    /// A revision of this tenant; it may come twice, or again after later ones.
+    fn revision(&self, tenant: TenantId, revision: &FeedRevision);
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -28,6 +34,9 @@ pub struct Hub {
     watchers: AtomicUsize,
     /// When the last watcher left; the feed goes on for a while, since most of them come back.
     empty_since: Mutex<Instant>,
+    listener: RwLock<Option<Weak<dyn Listener>>>,
+    /// How many want to know how old the position is.
+    vouching: AtomicUsize,
 }
 
 /// What a frame of the feed asks of whoever keeps the feed.
@@ -54,7 +63,35 @@ impl Hub {
             route: Mutex::new(route),
             watchers: AtomicUsize::new(0),
             empty_since: Mutex::new(Instant::now()),
+            listener: RwLock::default(),
+            vouching: AtomicUsize::new(0),
         })
+    }
+
+    /// Tells this listener from now on, and has the feed ask how old the position is, until [`Hub::ask_no_more`].
+    pub fn ask(&self, listener: Weak<dyn Listener>) {
+        *self.listener.write() = Some(listener);
+        self.vouching.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes one [`Hub::ask`] back.
+    pub fn ask_no_more(&self) {
+        self.vouching.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether somebody wants to know how old the position is.
+    pub fn is_asked(&self) -> bool {
+        self.vouching.load(Ordering::Acquire) > 0
+    }
+
+    /// A member vouches for what it had sent: everything acknowledged before `at` was in it.
+    pub fn vouch(&self, said: &FeedPosition, at: Instant) {
+        if said.epoch == self.route.lock().epoch.0 {
+            let first = self.ring.write().vouch(said, at);
+            if first {
+                self.wake.send_replace(());
+            }
+        }
     }
 
     /// Wakes on everything that a watcher could want to look at.
@@ -87,9 +124,14 @@ impl Hub {
     pub fn take(&self, frame: FeedResponse) -> Then {
         let now = Instant::now();
         let taken = match frame.body {
-            Some(Body::Revision(revision)) => self.ring.write().revision(revision, &self.bounds, now),
+            Some(Body::Revision(revision)) => {
+                self.listen(&revision);
+                self.ring.write().revision(revision, &self.bounds, now)
+            }
             Some(Body::Mark(mark)) => self.ring.write().mark(&mark, now),
             Some(Body::End(end)) => return self.ended(&end.reason),
+            // The line takes it: it is of many tenants.
+            Some(Body::Answer(_)) => Taken::Nothing,
             None => Taken::Nothing, // of a newer shard
         };
         match taken {
@@ -102,6 +144,14 @@ impl Hub {
                 tracing::warn!(tenant = %self.tenant, after = self.after(), "the feed left a hole: it is asked again");
                 Then::Again
             }
+        }
+    }
+
+    fn listen(&self, revision: &FeedRevision) {
+        if self.is_asked()
+            && let Some(listener) = self.listener.read().as_ref().and_then(Weak::upgrade)
+        {
+            listener.revision(self.tenant, revision);
         }
     }
 

@@ -34,6 +34,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::{history::History, hubs::Hubs, ring::Bounds, seats::Seats, trust::Trust};
+pub(crate) use self::{
+    hub::{Listener, Presence},
+    ring::Vouched,
+};
 
 use crate::{
     directory::Directory,
@@ -158,6 +162,12 @@ impl Lane {
             handles,
             settings,
         })
+    }
+
+    /// Follows a tenant for as long as the answer is held, as a watch does: edge reads live on the same feed.
+    pub(crate) fn follow(&self, route: TenantRoute) -> Presence {
+        self.start();
+        self.hubs.enter(route)
     }
 
     /// Starts what runs beside the watchers, once. Not before there is a runtime to run it.

@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conflux_common::ids::{Incarnation, Revision, RevisionMark};
-use conflux_proto::internal::{FeedMark, FeedRevision};
+use conflux_common::ids::{Epoch, Incarnation, Revision, RevisionMark};
+use conflux_proto::internal::{FeedMark, FeedPosition, FeedRevision};
 
 use super::revision::Held;
 
@@ -34,9 +34,25 @@ pub struct Ring {
     position: Option<RevisionMark>,
     /// When a quorum confirmed that nothing above the position existed.
     confirmed: Option<Instant>,
+    /// When the question was sent whose answer vouches for the position, less the age that the answer told; and under which
+    /// epoch it was answered.
+    vouched: Option<(Instant, Epoch)>,
     /// How often it began anew, because the feed could not go on where it was.
     starts: u64,
     ended: Option<Ended>,
+}
+
+/// Up to where everything is known, and since when that is certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vouched {
+    /// Up to where.
+    pub mark: RevisionMark,
+    /// Everything that was acknowledged before this moment of our monotonic clock is at or below the mark.
+    pub at: Instant,
+    /// Who vouched served the tenant under this epoch.
+    pub epoch: Epoch,
+    /// As [`Ring::starts`].
+    pub starts: u64,
 }
 
 /// Why there is nothing more to come.
@@ -66,6 +82,25 @@ impl Ring {
     /// Whether a quorum said after `then` that nothing above the position existed.
     pub fn is_confirmed_since(&self, then: Instant) -> bool {
         self.confirmed.is_some_and(|at| at > then)
+    }
+
+    /// Since when the position is certain. None: it never was, or is no longer known.
+    pub fn vouched(&self) -> Option<Vouched> {
+        let (mark, (at, epoch)) = (self.position.filter(|_| self.ended.is_none())?, self.vouched?);
+        Some(Vouched { mark, at, epoch, starts: self.starts })
+    }
+
+    /// Takes what a member said of the tenant: everything acknowledged before `at` is in what it had sent. Says whether nobody
+    /// had vouched before.
+    pub fn vouch(&mut self, said: &FeedPosition, at: Instant) -> bool {
+        let mark = RevisionMark { incarnation: Incarnation(said.incarnation), revision: Revision(said.revision) };
+        // It had sent all that it speaks of before; else nothing is known of what lies between.
+        let here = self.position.is_some_and(|p| p.incarnation == mark.incarnation && p.revision >= mark.revision);
+        let epoch = Epoch(said.epoch);
+        if !here || self.vouched.is_some_and(|(then, before)| at <= then && epoch <= before) {
+            return false;
+        }
+        self.vouched.replace((at, epoch)).is_none()
     }
 
     /// The revision after which everything is held. None while nothing is known.
@@ -141,6 +176,7 @@ impl Ring {
         self.bytes = 0;
         self.position = None;
         self.confirmed = None;
+        self.vouched = None;
         self.starts += 1;
     }
 
@@ -191,6 +227,34 @@ mod tests {
 
     fn mark(number: u64) -> FeedMark {
         FeedMark { revision: number, incarnation: 1, age_ms: 0, epoch: 1, frozen: false }
+    }
+
+    fn position(number: u64, incarnation: u64) -> FeedPosition {
+        FeedPosition { tenant_id: 1, revision: number, incarnation, epoch: 1 }
+    }
+
+    #[test]
+    fn a_position_is_vouched_for_by_who_had_sent_it() {
+        // The edge answers by this: what is not known to be complete must never look young.
+        let now = Instant::now();
+        let at = |ms| now + Duration::from_millis(ms);
+        let mut ring = ring(&[5, 6]);
+        assert_eq!(ring.vouched(), None, "a mark or a revision that came unasked says nothing of when");
+        ring.vouch(&position(7, 1), at(1));
+        ring.vouch(&position(6, 2), at(1));
+        assert_eq!(ring.vouched(), None, "it speaks of what never came here");
+        ring.vouch(&position(6, 1), at(10));
+        ring.vouch(&position(6, 1), at(5));
+        assert_eq!(ring.vouched().map(|v| (v.at, v.mark.revision.0)), Some((at(10), 6)), "never back in time");
+        ring.revision(revision(7), &BOUNDS, now);
+        assert_eq!(ring.vouched().map(|v| (v.at, v.mark.revision.0)), Some((at(10), 7)), "newer, and not younger");
+        ring.lose();
+        assert_eq!(ring.vouched(), None);
+        ring.revision(revision(9), &BOUNDS, now);
+        ring.vouch(&position(9, 1), at(20));
+        assert!(ring.vouched().is_some_and(|v| v.starts == ring.starts()));
+        ring.end(Ended::Deleted);
+        assert_eq!(ring.vouched(), None);
     }
 
     fn ring(frames: &[u64]) -> Ring {

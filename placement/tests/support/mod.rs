@@ -27,7 +27,8 @@ use conflux_proto::{
     internal::{
         EnsureTenantRequest, EnsureTenantResponse, ExportRowsRequest, ExportRowsResponse, FeedRequest, FeedResponse,
         GroupMember, GroupRecord, HistoryRequest, HistoryResponse, LoadsRequest, LoadsResponse, LookupTenantRequest,
-        MovePhase, ReportGroupRequest, ReportUseRequest, ReportUseResponse, TenantLoad, TenantRecord, TenantState,
+        MovePhase, ReleaseSetRequest, ReleaseSetResponse, ReportGroupRequest, ReportUseRequest, ReportUseResponse,
+        TenantLoad, TenantRecord, TenantState,
         lookup_tenant_request::By,
         placement_service_client::PlacementServiceClient,
         shard_service_server::{ShardService, ShardServiceServer},
@@ -365,6 +366,10 @@ impl ShardService for StandIn {
     }
 
     async fn export_rows(&self, _: tonic::Request<ExportRowsRequest>) -> Result<Response<ExportRowsResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn release_set(&self, _: tonic::Request<ReleaseSetRequest>) -> Result<Response<ReleaseSetResponse>, Status> {
         Err(Status::unimplemented("not here"))
     }
 

@@ -16,7 +16,10 @@ use conflux_common::{
     ids::{Epoch, TenantId},
 };
 use conflux_proto::{
-    internal::{FeedMark, FeedRequest, FeedResponse, FeedSubscribe, feed_request, feed_response::Body},
+    internal::{
+        FeedAnswer, FeedMark, FeedPosition, FeedQuestion, FeedRequest, FeedResponse, FeedSubscribe, feed_request,
+        feed_response::Body,
+    },
     status::to_status,
 };
 use futures::{Stream, StreamExt, stream};
@@ -41,7 +44,7 @@ const OUTGOING: usize = 128;
 const MAX_SUBSCRIPTIONS: usize = 100_000;
 /// Tenants on one stream that are looked up at a time; further ones are told at once that they are not here.
 const MAX_NEWCOMERS: usize = 1024;
-/// How often a followed tenant's progress is confirmed. The gateways' edge reads live on it (DESIGN section 7).
+/// How often a followed tenant's progress is confirmed.
 const MARK_EVERY: Duration = Duration::from_millis(500);
 
 /// What the call answers.
@@ -136,6 +139,7 @@ impl Task {
                 self.forget(tenant);
                 Ok(())
             }
+            Some(feed_request::Request::Question(question)) => self.reply(&question).await,
             None => Ok(()), // of a newer gateway
         }
     }
@@ -244,9 +248,9 @@ impl Task {
         }
     }
 
-    /// Marks for all tenants that are live. The age is asked for first, then the frames that wait are sent: whatever the
-    /// age vouches for was applied before, so its frame is among them, and no mark promises more than was sent.
-    async fn send_marks(&mut self) -> Result<(), ApiError> {
+    /// How old what is sent hereafter is at most. The age is asked for first, then the frames that wait are sent: whatever
+    /// the age vouches for was applied before, so its frame is among them, and no mark promises more than was sent.
+    async fn catch_up(&mut self) -> Result<(Duration, Instant), ApiError> {
         let asked = Instant::now();
         let age = self.shard.node.freshness().age;
         for _ in 0..self.queue.waiting() {
@@ -255,6 +259,27 @@ impl Task {
                 None => break,
             }
         }
+        Ok((age, asked))
+    }
+
+    /// Answers how far what was sent reaches. Other than a mark this has a question, from whose sending the gateway counts
+    /// (DESIGN section 7): however long the answer is on its way, it makes nothing look younger.
+    async fn reply(&mut self, question: &FeedQuestion) -> Result<(), ApiError> {
+        let (age, asked) = self.catch_up().await?;
+        let position = |tenant_id: &u64| {
+            let subscription = self.tenants.get(tenant_id).filter(|s| !s.frozen)?;
+            let (revision, incarnation) = subscription.mark()?;
+            Some(FeedPosition { tenant_id: *tenant_id, revision, incarnation, epoch: subscription.epoch })
+        };
+        let positions = question.tenants.iter().take(MAX_SUBSCRIPTIONS).filter_map(position).collect();
+        let age = age.saturating_add(asked.elapsed()).as_nanos().div_ceil(1_000_000);
+        let age_ms = u64::try_from(age).unwrap_or(u64::MAX);
+        self.send(0, Body::Answer(FeedAnswer { id: question.id, age_ms, positions })).await
+    }
+
+    /// Marks for all tenants that are live.
+    async fn send_marks(&mut self) -> Result<(), ApiError> {
+        let (age, asked) = self.catch_up().await?;
         let live: Vec<u64> = self.tenants.iter().filter(|(_, s)| s.live).map(|(t, _)| *t).collect();
         for tenant in live {
             self.send_mark(tenant, age, asked).await?;

@@ -11,6 +11,7 @@ mod fetch;
 mod history;
 mod list;
 mod owner;
+mod release_set;
 mod released;
 mod resolve;
 mod scopes;
@@ -33,6 +34,7 @@ pub use owner::{
     TenantRow, active, check_compared, check_owner, highest_tenant, not_served, state_of, stored, tenant, waits,
 };
 pub(crate) use owner::{frozen, shown_epoch, wrong_epoch};
+pub use release_set::release_set;
 pub use released::{Released, released};
 pub use resolve::explain;
 pub use scopes::{Scope, list_scopes, scope};

@@ -29,6 +29,7 @@ pub const DOORS: &[Door] = &[
     Door::internal("/conflux.internal.v1.ShardService/Feed", &[Role::Gateway]),
     Door::internal("/conflux.internal.v1.ShardService/History", &[Role::Gateway]),
     Door::internal("/conflux.internal.v1.ShardService/ReportUse", &[Role::Gateway]),
+    Door::internal("/conflux.internal.v1.ShardService/ReleaseSet", &[Role::Gateway]),
     Door::internal("/conflux.internal.v1.ShardService/EnsureTenant", &[Role::Placement]),
     Door::internal("/conflux.internal.v1.ShardService/Loads", &[Role::Placement]),
     // Its handler demands the shard that the tenant moves to.
@@ -212,6 +213,7 @@ mod tests {
             ("/conflux.v1.ManagementService/PutConfig", vec![Role::Gateway]),
             ("/conflux.internal.v1.ShardService/Feed", vec![Role::Gateway]),
             ("/conflux.internal.v1.ShardService/History", vec![Role::Gateway]),
+            ("/conflux.internal.v1.ShardService/ReleaseSet", vec![Role::Gateway]),
             ("/conflux.internal.v1.ShardService/EnsureTenant", vec![Role::Placement]),
             ("/conflux.internal.v1.ShardService/Loads", vec![Role::Placement]),
             ("/conflux.internal.v1.ShardService/ExportRows", vec![Role::Shard]),

@@ -6,6 +6,7 @@ use axum::{
 };
 use conflux_common::{
     error::{ApiError, Code},
+    fetch::{Head, private},
     headers,
 };
 use conflux_proto::v1;
@@ -25,41 +26,17 @@ fn name(text: &'static str) -> HeaderName {
     HeaderName::from_static(text)
 }
 
-/// Which state the answer reflects.
-fn stamp(out: &mut HeaderMap, stamp: &Stamp) {
-    put(out, name(headers::EPOCH), &stamp.epoch.to_string());
-    put(out, name(headers::REVISION), &stamp.mark.to_string());
-    put(out, name(headers::AGE_MS), &stamp.age_ms().to_string());
-}
-
-fn private(out: &mut HeaderMap) {
-    put(out, header::CACHE_CONTROL, "private");
-    put(out, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-}
-
 /// A fetched content as it was put, or 304.
 pub fn fetched(answer: FetchAnswer) -> Response {
-    let FetchAnswer { stamp: at, fetched, not_modified } = answer;
-    let mut response = match not_modified {
-        true => StatusCode::NOT_MODIFIED.into_response(),
-        false => Response::new(Body::from(fetched.content)),
-    };
-    let out = response.headers_mut();
-    stamp(out, &at);
-    private(out);
-    put(out, header::ETAG, &fetched.etag);
-    put(out, name(headers::CONFIG_VERSION), &fetched.version.to_string());
-    put(out, name(headers::CONFIG_HASH), &fetched.hash);
-    if !not_modified {
-        put(out, header::CONTENT_TYPE, &fetched.media_type);
-    }
-    response
+    let FetchAnswer { stamp, fetched, not_modified } = answer;
+    let head = Head::new(fetched.version, &fetched.etag, &fetched.hash, &fetched.media_type);
+    head.answer(&stamp.state(), (!not_modified).then_some(fetched.content)).map(Body::from)
 }
 
 /// JSON that reflects a state.
 pub fn json(at: &Stamp, body: &impl Serialize) -> Response {
     let mut response = plain(StatusCode::OK, body);
-    stamp(response.headers_mut(), at);
+    at.state().write(response.headers_mut());
     response
 }
 

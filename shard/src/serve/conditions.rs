@@ -77,36 +77,6 @@ fn config_etag(text: &str) -> Result<RevisionMark, ApiError> {
     })
 }
 
-/// `If-None-Match` of a read: a list of ETags, weak ones too, or `*`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KnownEtags(Vec<String>);
-
-impl KnownEtags {
-    /// At most so many ETags are looked at.
-    const MAX: usize = 64;
-
-    /// Reads the header, which may be there several times.
-    pub fn read(headers: &HeaderMap) -> Self {
-        let values = headers.get_all(http::header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
-        Self(values.flat_map(Self::split).take(Self::MAX).collect())
-    }
-
-    /// Reads one value, as gRPC's `if_none_match` holds it.
-    pub fn of(text: &str) -> Self {
-        Self(Self::split(text).take(Self::MAX).collect())
-    }
-
-    /// Our own ETags hold no comma, so that one that does is never ours.
-    fn split(value: &str) -> impl Iterator<Item = String> + '_ {
-        value.split(',').map(str::trim).filter(|t| !t.is_empty()).map(|t| t.strip_prefix("W/").unwrap_or(t).to_owned())
-    }
-
-    /// Whether the caller has this content already (weak comparison, RFC 9110 section 13.1.2).
-    pub fn contains(&self, etag: &str) -> bool {
-        self.0.iter().any(|known| known == "*" || known == etag)
-    }
-}
-
 /// How current a read must be (DESIGN section 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
@@ -196,18 +166,6 @@ mod tests {
             assert_eq!(refused.code, Code::FailedPrecondition);
         }
         assert_eq!(Conditions::default().revision_within(Incarnation(2)).unwrap(), 0);
-    }
-
-    /// Proxies send lists and weak ETags; a client that has the content must get 304 for them too.
-    #[test]
-    fn known_etags_are_lists_weak_or_a_star() {
-        let known = KnownEtags::read(&headers(&[("if-none-match", "\"a\", W/\"b\""), ("if-none-match", "\"c\"")]));
-        for etag in ["\"a\"", "\"b\"", "\"c\""] {
-            assert!(known.contains(etag), "{etag}");
-        }
-        assert!(!known.contains("\"d\""));
-        assert!(KnownEtags::of("*").contains("\"d\""));
-        assert!(!KnownEtags::of("").contains("\"d\""));
     }
 
     /// A misspelt level must not silently become the default.

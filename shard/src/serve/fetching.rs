@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use bytes::Bytes;
 use conflux_common::{
     error::{ApiError, Code},
+    fetch::KnownEtags,
     grant::Action,
     ids::{AppName, ConfigName, EnvName},
     labels::Labels,
@@ -13,7 +14,7 @@ use conflux_raft::View;
 
 use super::{
     call::Call,
-    conditions::{Demand, KnownEtags},
+    conditions::Demand,
     reading::{Stamp, Weight, read},
 };
 use crate::{

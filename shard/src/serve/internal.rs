@@ -11,7 +11,8 @@ use conflux_common::{
 use conflux_proto::{
     internal::{
         EnsureTenantRequest, EnsureTenantResponse, ExportRowsRequest, ExportRowsResponse, FeedRequest, HistoryRequest,
-        HistoryResponse, LoadsRequest, LoadsResponse, ReportUseRequest, ReportUseResponse, TenantLoad,
+        HistoryResponse, LoadsRequest, LoadsResponse, ReleaseSetRequest, ReleaseSetResponse, ReportUseRequest,
+        ReportUseResponse, TenantLoad,
         shard_service_server::{ShardService, ShardServiceServer},
     },
     status::to_status,
@@ -51,6 +52,19 @@ async fn history(shard: &Arc<Shard>, asked: HistoryRequest) -> Result<HistoryRes
         node.read(|view| {
             let row = query::check_owner(view, TenantId(asked.tenant_id), Epoch(asked.epoch))?;
             query::history(view, &row, asked.after, asked.to, asked.limit)
+        })
+    };
+    let task = tokio::task::spawn_blocking(read);
+    task.await.map_err(|e| ApiError::new(Code::Internal, format!("the read failed: {e}")))??
+}
+
+async fn release_set(shard: &Arc<Shard>, asked: ReleaseSetRequest) -> Result<ReleaseSetResponse, ApiError> {
+    let node = shard.node.clone();
+    let read = move || {
+        node.read(|view| {
+            // A frozen tenant is refused: from its freeze on nobody can say when the set would stop being true.
+            let row = query::check_owner(view, TenantId(asked.tenant_id), Epoch(asked.epoch))?;
+            query::release_set(view, &row, &asked)
         })
     };
     let task = tokio::task::spawn_blocking(read);
@@ -134,6 +148,12 @@ impl ShardService for Internal {
     async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
         let id = request_id(&request);
         let answer = history(&self.shard, request.into_inner()).await;
+        answer.map(Response::new).map_err(|e| to_status(&e, &id))
+    }
+
+    async fn release_set(&self, request: Request<ReleaseSetRequest>) -> Result<Response<ReleaseSetResponse>, Status> {
+        let id = request_id(&request);
+        let answer = release_set(&self.shard, request.into_inner()).await;
         answer.map(Response::new).map_err(|e| to_status(&e, &id))
     }
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use conflux_common::{
     error::{ApiError, Code, Hint},
+    fetch::State,
     ids::{Epoch, RevisionMark},
     planted,
 };
@@ -42,6 +43,11 @@ impl Stamp {
     /// In whole milliseconds, rounded up: an answer is never younger than it says.
     pub fn age_ms(&self) -> u64 {
         u64::try_from(self.age.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    }
+
+    /// As answers say it.
+    pub fn state(&self) -> State {
+        State { epoch: self.epoch, mark: self.mark, age_ms: self.age_ms() }
     }
 }
 

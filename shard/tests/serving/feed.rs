@@ -1,8 +1,8 @@
 //! The feed to gateways: each revision once, in order, with marks; and its end.
 
 use conflux_proto::internal::{
-    FeedRequest, FeedResponse, FeedSubscribe, HistoryRequest, TenantState, feed_request::Request, feed_response::Body,
-    shard_service_client::ShardServiceClient,
+    FeedAnswer, FeedQuestion, FeedRequest, FeedResponse, FeedSubscribe, HistoryRequest, ReleaseSetRequest, TenantState,
+    feed_request::Request, feed_response::Body, shard_service_client::ShardServiceClient,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -42,7 +42,7 @@ impl Feed {
         while seen.last() != Some(&last) {
             match self.next().await {
                 Body::Revision(revision) => seen.push(revision.revision),
-                Body::Mark(_) => {}
+                Body::Mark(_) | Body::Answer(_) => {}
                 Body::End(end) => panic!("it ends: {end:?} after {seen:?}"),
             }
         }
@@ -53,7 +53,22 @@ impl Feed {
         loop {
             match self.next().await {
                 Body::Mark(mark) => return mark,
-                Body::Revision(_) => {}
+                Body::Revision(_) | Body::Answer(_) => {}
+                Body::End(end) => panic!("it ends: {end:?}"),
+            }
+        }
+    }
+
+    /// What the member says of these tenants, and the last revision that came before it said so.
+    async fn ask(&mut self, id: u64, tenants: &[u64]) -> (FeedAnswer, Option<u64>) {
+        let question = FeedQuestion { id, tenants: tenants.to_vec() };
+        self.ask.send(FeedRequest { request: Some(Request::Question(question)) }).await.unwrap();
+        let mut last = None;
+        loop {
+            match self.next().await {
+                Body::Answer(answer) => return (answer, last),
+                Body::Revision(revision) => last = Some(revision.revision),
+                Body::Mark(_) => {}
                 Body::End(end) => panic!("it ends: {end:?}"),
             }
         }
@@ -100,6 +115,64 @@ async fn each_revision_comes_once_in_order() {
     assert_eq!(from_now.mark().await.revision, 60);
     admin.put(&file("shop", "a"), "last").await;
     assert_eq!(from_now.revisions_to(61).await, [61]);
+}
+
+/// Edge reads live on these answers: they come behind all that they speak of, and speak of nothing that was not sent.
+#[tokio::test]
+async fn a_question_is_answered_behind_what_it_vouches_for() {
+    let member = Member::with_acme().await;
+    let admin = member.admin();
+    admin.put(&file("shop", "a"), "0").await;
+    let mut feed = Feed::open(&member).await;
+    feed.subscribe(1, 1, None).await;
+    // A member that has just started has heard of no quorum yet.
+    while feed.mark().await.age_ms > 60_000 {}
+    for id in 0..20 {
+        let revision = 2 + id;
+        admin.put(&file("shop", "a"), format!("{revision}")).await;
+        // Acknowledged before the question is sent: an answer that is younger than the write must speak of it.
+        let (answer, sent) = feed.ask(id, &[1, 7]).await;
+        assert_eq!((answer.id, sent), (id, Some(revision)));
+        let positions: Vec<_> = answer.positions.iter().map(|p| (p.tenant_id, p.revision, p.epoch)).collect();
+        assert_eq!(positions, [(1, revision, 1)], "of the tenant that is followed only");
+        assert!(answer.age_ms < 60_000);
+    }
+}
+
+/// A release set has everything that decides what a client is served, and nothing more is needed to serve it.
+#[tokio::test]
+async fn a_release_set_is_all_that_rules_point_at() {
+    let member = Member::with_acme().await;
+    let admin = member.admin();
+    let id = admin.put(&file("shop", "a.json"), "{\"v\":1}").await.json()["config_id"].as_str().unwrap().to_owned();
+    for v in 2..=3 {
+        admin.put(&file("shop", "a.json"), format!("{{\"v\":{v}}}")).await;
+    }
+    let rules = r#"{"rules": [{"version": 1}, {"version": 3, "labels": {"region": "eu"}, "priority": 5}]}"#;
+    let path = format!("/api/v1/mgt/configs/{id}/releases");
+    assert_eq!(admin.send("PUT", &path, rules.into()).await.status, 200);
+    let mut client = ShardServiceClient::new(member.gateway());
+    let asked = ReleaseSetRequest {
+        tenant_id: 1,
+        epoch: 1,
+        app: "shop".into(),
+        env: "prod".into(),
+        name: "a.json".into(),
+        max_bytes: 1 << 20,
+    };
+    let set = client.release_set(asked.clone()).await.unwrap().into_inner();
+    assert_eq!((set.revision, set.incarnation, set.rules.len()), (4, 1, 2));
+    let versions: Vec<_> = set.versions.iter().map(|v| (v.number, &v.content[..], v.media_type.as_str())).collect();
+    assert_eq!(versions, [(1, &b"{\"v\":1}"[..], "application/json"), (3, &b"{\"v\":3}"[..], "application/json")]);
+
+    let large = client.release_set(ReleaseSetRequest { max_bytes: 8, ..asked.clone() }).await.unwrap().into_inner();
+    assert!(large.too_large && large.versions.is_empty() && large.config_id > 0);
+    for name in ["none", "..", &"x".repeat(3000)] {
+        let none = client.release_set(ReleaseSetRequest { name: name.into(), ..asked.clone() }).await.unwrap();
+        assert_eq!((none.get_ref().config_id, none.get_ref().revision), (0, 4));
+    }
+    let stale = client.release_set(ReleaseSetRequest { epoch: 9, ..asked }).await.unwrap_err();
+    assert_eq!(stale.metadata().get("x-conflux-retry").unwrap(), "wrong-epoch");
 }
 
 /// An event carries no content, but what a label watch needs to decide: the rules before and after.

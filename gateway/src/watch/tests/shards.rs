@@ -19,7 +19,7 @@ use conflux_proto::{
     internal::{
         self, EnsureTenantRequest, EnsureTenantResponse, ExportRowsRequest, ExportRowsResponse, FeedEnd, FeedEvent,
         FeedMark, FeedRequest, FeedResponse, FeedRevision, HistoryRequest, HistoryResponse, LoadsRequest,
-        LoadsResponse, ReportUseRequest, ReportUseResponse, TenantState,
+        LoadsResponse, ReleaseSetRequest, ReleaseSetResponse, ReportUseRequest, ReportUseResponse, TenantState,
         change::Change,
         feed_request,
         feed_response::Body,
@@ -165,6 +165,10 @@ impl ShardService for MemberService {
 
     async fn export_rows(&self, _: Request<ExportRowsRequest>) -> Result<Response<ExportRowsResponse>, Status> {
         Err(Status::unimplemented("not here"))
+    }
+
+    async fn release_set(&self, _: Request<ReleaseSetRequest>) -> Result<Response<ReleaseSetResponse>, Status> {
+        Err(Status::unimplemented("not of a watch"))
     }
 
     async fn loads(&self, _: Request<LoadsRequest>) -> Result<Response<LoadsResponse>, Status> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use conflux_common::{
     error::{ApiError, Code},
+    fetch::KnownEtags,
     labels::Labels,
 };
 use conflux_proto::{
@@ -17,7 +18,7 @@ use super::{call, level};
 use crate::{
     serve::{
         call::Call,
-        conditions::{Demand, KnownEtags, Level},
+        conditions::{Demand, Level},
         fetching::{self, FetchAsked},
     },
     shard::Shard,

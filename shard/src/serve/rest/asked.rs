@@ -5,7 +5,7 @@ use std::{collections::HashMap, str::FromStr};
 use axum::extract::{FromRequestParts, Path, Query};
 use conflux_common::{
     error::{ApiError, Code},
-    headers,
+    fetch,
     ids::InvalidName,
     labels::Labels,
 };
@@ -121,14 +121,7 @@ impl Asked {
 
     /// The labels in `X-Client-Label-<Name>`.
     pub fn labels(&self) -> Result<Labels, ApiError> {
-        let mut pairs = Vec::new();
-        for (name, value) in &self.headers {
-            let Some(label) = name.as_str().strip_prefix(headers::CLIENT_LABEL_PREFIX) else { continue };
-            let text = std::str::from_utf8(value.as_bytes())
-                .map_err(|_| ApiError::invalid(name.as_str(), "the value is not UTF-8"))?;
-            pairs.push((label.to_owned(), text.to_owned()));
-        }
-        Labels::new(pairs)
+        fetch::labels(&self.headers)
     }
 
     /// A text header; empty where it is missing.

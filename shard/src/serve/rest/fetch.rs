@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
+use conflux_common::fetch::KnownEtags;
 
 use super::{
     asked::Asked,
@@ -13,7 +14,7 @@ use crate::{
     serve::{
         admission::Refused,
         answer,
-        conditions::{KnownEtags, Level},
+        conditions::Level,
         fetching::{self, FetchAllAsked, FetchAsked},
     },
     shard::Shard,
