@@ -1,6 +1,9 @@
-//! A client's connection that gives out only so many bytes while the head of a request is read.
+//! A client's connection that gives out only so many bytes while the head of a request is read, and sends head and body of a
+//! small answer together.
 //!
-//! pingora reads up to a megabyte of HTTP/1 head before it complains: with thousands of connections that is memory.
+//! pingora reads up to a megabyte of HTTP/1 head before it complains: with thousands of connections that is memory. And it writes
+//! the head of an answer, then its body, then flushes: each write would be a TLS record of its own, and each but small ones a
+//! call into the kernel.
 
 use std::{
     fmt,
@@ -10,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -25,15 +28,50 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// At most so many bytes wait for the flush: what fits into one TLS record.
+const HELD: usize = 16 * 1024;
+
 /// The stream under a session.
 pub(super) struct Metered {
     io: TlsStream<TcpIo>,
     left: AtomicI64,
+    held: Held,
+}
+
+/// What was written and not yet given on. Empty, it has no memory: most connections are idle.
+#[derive(Debug, Default)]
+struct Held {
+    bytes: Vec<u8>,
+    /// So many of them have been given on.
+    given: usize,
+}
+
+impl Held {
+    /// Keeps these bytes too, if there is room.
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        let room = self.bytes.len() + bytes.len() <= HELD;
+        if room {
+            self.bytes.extend_from_slice(bytes);
+        }
+        room
+    }
+
+    /// Gives all of it on.
+    fn poll_give(&mut self, io: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>) -> Poll<Result<()>> {
+        while self.given < self.bytes.len() {
+            match ready!(Pin::new(&mut *io).poll_write(cx, &self.bytes[self.given..]))? {
+                0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+                n => self.given += n,
+            }
+        }
+        *self = Self::default();
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl Metered {
     pub(super) fn new(io: TlsStream<TcpIo>) -> Self {
-        Self { io, left: AtomicI64::new(i64::MAX) }
+        Self { io, left: AtomicI64::new(i64::MAX), held: Held::default() }
     }
 
     /// The stream of an HTTP/1 session; h2 bounds heads by itself.
@@ -75,15 +113,24 @@ impl AsyncRead for Metered {
 
 impl AsyncWrite for Metered {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let Self { io, held, .. } = &mut *self;
+        if held.take(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        ready!(held.poll_give(io, cx))?;
+        Pin::new(io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let Self { io, held, .. } = &mut *self;
+        ready!(held.poll_give(io, cx))?;
+        Pin::new(io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let Self { io, held, .. } = &mut *self;
+        ready!(held.poll_give(io, cx))?;
+        Pin::new(io).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -91,7 +138,10 @@ impl AsyncWrite for Metered {
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        // h2 gathers its frames itself.
+        let Self { io, held, .. } = &mut *self;
+        ready!(held.poll_give(io, cx))?;
+        Pin::new(io).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -108,7 +158,10 @@ impl fmt::Debug for Metered {
 #[async_trait]
 impl Shutdown for Metered {
     async fn shutdown(&mut self) {
-        Shutdown::shutdown(&mut self.io).await;
+        let Self { io, held, .. } = self;
+        // Who has gone gets nothing any more.
+        let _ = std::future::poll_fn(|cx| held.poll_give(io, cx)).await;
+        Shutdown::shutdown(io).await;
     }
 }
 
@@ -159,3 +212,52 @@ impl GetSocketDigest for Metered {
 }
 
 impl Peek for Metered {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a few bytes at a time, and remembers how often it was called.
+    #[derive(Default)]
+    struct Narrow {
+        got: Vec<u8>,
+        calls: usize,
+        most: usize,
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
+            let n = buf.len().min(self.most);
+            self.got.extend_from_slice(&buf[..n]);
+            self.calls += 1;
+            Poll::Ready(Ok(n))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Head and body of an answer are one write, and nothing is lost where the connection takes less.
+    #[test]
+    fn what_is_held_is_given_on_whole_and_once() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        for (most, calls) in [(usize::MAX, 1), (3, 3)] {
+            let (mut held, mut io) = (Held::default(), Narrow { most, ..Narrow::default() });
+            assert!(held.take(b"head ") && held.take(b"body"));
+            assert!(!held.take(&[0; HELD]), "a large body is not copied");
+            assert!(held.poll_give(&mut io, &mut cx).is_ready());
+            assert_eq!((&io.got[..], io.calls), (&b"head body"[..], calls));
+            assert!(held.poll_give(&mut io, &mut cx).is_ready());
+            assert_eq!(io.got, b"head body");
+            assert_eq!(held.bytes.capacity(), 0, "an idle connection holds nothing");
+        }
+        let (mut held, mut io) = (Held::default(), Narrow::default());
+        assert!(held.take(b"x"));
+        assert!(matches!(held.poll_give(&mut io, &mut cx), Poll::Ready(Err(_))), "a connection that takes nothing is closed");
+    }
+}
