@@ -88,10 +88,10 @@ impl Authenticator {
             let known_wrong = self.directory.is_fresh();
             return Err(if known_wrong { refused("unknown or wrong key", key.id()) } else { Refusal::Unknowable });
         };
-        let principal = self.directory.key_principal(&record, now).inspect_err(|_| {
+        let principal = self.directory.principal_of(&record.id, now).inspect_err(|_| {
             refused("expired key", key.id());
         })?;
-        Ok(Identity { principal: Arc::new(principal), credential: Credential::Key(record.id.clone()) })
+        Ok(Identity { principal, credential: Credential::Key(record.id.clone()) })
     }
 }
 

@@ -25,6 +25,8 @@ struct Shared {
     state: RwLock<State>,
     changed: watch::Sender<u64>,
     grace: Duration,
+    /// What was made of keys under the present state; every change of identities empties it.
+    principals: RwLock<HashMap<String, Arc<Principal>>>,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +52,12 @@ const HEARTBEATS: Duration = Duration::from_secs(5);
 impl Directory {
     /// An empty one. `grace`: how long known credentials go on while placement is silent.
     pub fn new(grace: Duration) -> Self {
-        Self(Arc::new(Shared { state: RwLock::default(), changed: watch::Sender::default(), grace }))
+        Self(Arc::new(Shared {
+            state: RwLock::default(),
+            changed: watch::Sender::default(),
+            grace,
+            principals: RwLock::default(),
+        }))
     }
 
     /// The sequence of the last change, bumped whenever keys or roles changed.
@@ -74,6 +81,7 @@ impl Directory {
     pub fn change(&self, seq: u64, with: impl FnOnce(&mut Content)) {
         let mut state = self.0.state.write();
         with(&mut state.content);
+        self.0.principals.write().clear();
         state.seq = seq;
         state.heard = Some(Instant::now());
         drop(state);
@@ -107,20 +115,23 @@ impl Directory {
 
     /// What a key's holder is and may do.
     pub fn key_principal(&self, record: &internal::KeyRecord, now: SystemTime) -> Result<Principal, Refusal> {
-        if record.expires_ms != 0 && millis(now) >= record.expires_ms {
-            return Err(Refusal::Invalid);
-        }
+        check_expiry(record, now)?;
+        self.0.state.read().principal(record)
+    }
+
+    /// The same of a key that is still known, made once for each state of the directory: nearly every request asks.
+    pub fn principal_of(&self, id: &str, now: SystemTime) -> Result<Arc<Principal>, Refusal> {
+        // Held to the end: what is kept is of this state, which every change empties.
         let state = self.0.state.read();
-        let tenant = match record.tenant.as_str() {
-            "" => None,
-            name => Some(TenantName::new(name).map_err(|_| Refusal::Invalid)?),
-        };
-        if tenant.is_none() && !record.operator {
-            return Err(Refusal::Invalid);
+        let record = state.content.keys.get(id).ok_or(Refusal::Invalid)?;
+        check_expiry(record, now)?;
+        let known = self.0.principals.read().get(id).filter(|known| known.directory_seq == state.seq).cloned();
+        if let Some(known) = known {
+            return Ok(known);
         }
-        let grants = tenant.as_ref().map(|t| state.content.grants(t.as_str(), &record.roles)).unwrap_or_default();
-        let name = format!("key:{}", record.id);
-        Ok(Principal { name, tenant, operator: record.operator, grants, directory_seq: state.seq })
+        let principal = Arc::new(state.principal(record)?);
+        self.0.principals.write().insert(id.to_owned(), principal.clone());
+        Ok(principal)
     }
 
     /// What an identity that was once verified is and may do now: revoked and expired ones are refused, roles are
@@ -144,6 +155,27 @@ impl Directory {
             Credential::Certificate(_) => Ok(identity.principal.clone()),
         }
     }
+}
+
+impl State {
+    /// What the holder of this key is and may do.
+    fn principal(&self, record: &internal::KeyRecord) -> Result<Principal, Refusal> {
+        let tenant = match record.tenant.as_str() {
+            "" => None,
+            name => Some(TenantName::new(name).map_err(|_| Refusal::Invalid)?),
+        };
+        if tenant.is_none() && !record.operator {
+            return Err(Refusal::Invalid);
+        }
+        let grants = tenant.as_ref().map(|t| self.content.grants(t.as_str(), &record.roles)).unwrap_or_default();
+        let name = format!("key:{}", record.id);
+        Ok(Principal { name, tenant, operator: record.operator, grants, directory_seq: self.seq })
+    }
+}
+
+fn check_expiry(record: &internal::KeyRecord, now: SystemTime) -> Result<(), Refusal> {
+    let expired = record.expires_ms != 0 && millis(now) >= record.expires_ms;
+    if expired { Err(Refusal::Invalid) } else { Ok(()) }
 }
 
 fn millis(time: SystemTime) -> u64 {
@@ -247,6 +279,33 @@ mod tests {
             Err(Refusal::Invalid),
             "neither a tenant's nor an operator's"
         );
+    }
+
+    #[test]
+    fn what_was_made_of_a_key_goes_with_every_change() {
+        // A role that was taken away must not be kept by a request that came before.
+        let key = |roles: &[&str]| {
+            let roles = roles.iter().map(|r| (*r).to_owned()).collect();
+            Change::Key(KeyRecord { id: "k".into(), tenant: "acme".into(), roles, expires_ms: 1000, ..Default::default() })
+        };
+        let at = |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
+        let directory = directory(&[key(&["r"]), role("acme", "r", "read", "*/*/*")]);
+        let apply = |seq, change: Change| {
+            directory.change(seq, |content| {
+                content.apply(&change);
+            });
+        };
+        let first = directory.principal_of("k", at(1)).unwrap();
+        assert!(Arc::ptr_eq(&first, &directory.principal_of("k", at(2)).unwrap()), "made once");
+        assert_eq!(directory.principal_of("k", at(1000)), Err(Refusal::Invalid), "its time is looked at each time");
+        apply(2, role("acme", "r", "read", "shop/*/*"));
+        assert_eq!(directory.principal_of("k", at(3)).unwrap().grants[0].pattern.to_string(), "shop/*/*");
+        apply(3, key(&[]));
+        assert!(directory.principal_of("k", at(3)).unwrap().grants.is_empty());
+        directory.heard(7);
+        assert_eq!(directory.principal_of("k", at(3)).unwrap().directory_seq, 7, "a shard compares it");
+        apply(8, Change::KeyGone("k".into()));
+        assert_eq!(directory.principal_of("k", at(3)), Err(Refusal::Invalid));
     }
 
     #[test]
