@@ -132,6 +132,8 @@ pub async fn run(
         Ok(served) => served?,
         Err(error) => tracing::warn!(%error, "the metrics port ended badly"),
     }
+    // The lines of the last requests are written before this one.
+    tracing::info!("the gateway has ended");
     Ok(())
 }
 

@@ -4,18 +4,20 @@ use std::{any::Any, backtrace::Backtrace, io, panic, thread};
 
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
+use super::lines::Lines;
 use crate::settings::{LogFormat, LogSettings};
 
 /// Starts logging to standard error, and the counting of metrics. Called once by each process, first thing; a second call
 /// changes nothing. `RUST_LOG`, where set, replaces the filter of the settings. From here on a panic is a log line too.
 pub fn start_logging(settings: &LogSettings) {
     let (filter, wrong) = filter(std::env::var("RUST_LOG").ok().as_deref(), &settings.filter);
+    let to = Lines::new(io::stderr());
     let lines = match settings.format {
         LogFormat::Json => {
             let json = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true);
-            json.with_span_list(false).with_writer(io::stderr).boxed()
+            json.with_span_list(false).with_writer(to).boxed()
         }
-        LogFormat::Text => tracing_subscriber::fmt::layer().with_ansi(false).with_writer(io::stderr).boxed(),
+        LogFormat::Text => tracing_subscriber::fmt::layer().with_ansi(false).with_writer(to).boxed(),
     };
     if tracing_subscriber::registry().with(filter).with(lines).try_init().is_err() {
         return;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use conflux_common::{error::Code, headers};
+use conflux_common::{error::Code, headers, telemetry::REQUESTS};
 use http::{HeaderValue, Method, Request, StatusCode};
 
 use crate::{
@@ -77,6 +77,7 @@ impl Access {
             .increment(1);
         metrics::histogram!("conflux_gateway_request_seconds", "route" => self.template).record(took.as_secs_f64());
         tracing::info!(
+            target: REQUESTS,
             request_id = self.request_id,
             principal = self.principal,
             tenant = self.tenant,
