@@ -286,7 +286,13 @@ mod tests {
         // A role that was taken away must not be kept by a request that came before.
         let key = |roles: &[&str]| {
             let roles = roles.iter().map(|r| (*r).to_owned()).collect();
-            Change::Key(KeyRecord { id: "k".into(), tenant: "acme".into(), roles, expires_ms: 1000, ..Default::default() })
+            Change::Key(KeyRecord {
+                id: "k".into(),
+                tenant: "acme".into(),
+                roles,
+                expires_ms: 1000,
+                ..Default::default()
+            })
         };
         let at = |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
         let directory = directory(&[key(&["r"]), role("acme", "r", "read", "*/*/*")]);

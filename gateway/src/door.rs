@@ -1,6 +1,7 @@
 //! The door: what each request passes, top to bottom, a reason beside each step.
 
 mod access;
+mod measured;
 
 use std::{
     sync::Arc,

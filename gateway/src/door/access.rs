@@ -5,6 +5,7 @@ use std::time::Instant;
 use conflux_common::{error::Code, headers, telemetry::REQUESTS};
 use http::{HeaderValue, Method, Request, StatusCode};
 
+use super::measured::measure;
 use crate::{
     refused::{Answered, AuditSink},
     session_adapter::{Answer, ClientAddress, RequestBody},
@@ -73,9 +74,7 @@ impl Access {
             Answer::Upgrade(_) => StatusCode::SWITCHING_PROTOCOLS,
         };
         let took = started.elapsed();
-        metrics::counter!("conflux_gateway_requests_total", "route" => self.template, "status" => status.as_str().to_owned())
-            .increment(1);
-        metrics::histogram!("conflux_gateway_request_seconds", "route" => self.template).record(took.as_secs_f64());
+        measure(self.template, status, took);
         tracing::info!(
             target: REQUESTS,
             request_id = self.request_id,

@@ -258,6 +258,9 @@ mod tests {
         }
         let (mut held, mut io) = (Held::default(), Narrow::default());
         assert!(held.take(b"x"));
-        assert!(matches!(held.poll_give(&mut io, &mut cx), Poll::Ready(Err(_))), "a connection that takes nothing is closed");
+        assert!(
+            matches!(held.poll_give(&mut io, &mut cx), Poll::Ready(Err(_))),
+            "a connection that takes nothing is closed"
+        );
     }
 }
