@@ -54,6 +54,13 @@ impl Tenants {
 
     /// Follows it. None: there are too many.
     pub fn follow(&self, route: TenantRoute) -> Option<Arc<Followed>> {
+        if let Some(known) = self.get(route.id) {
+            return Some(known);
+        }
+        // Looked at first without keeping others out: where there are too many, every hot fetch comes here.
+        if self.len() >= self.most {
+            return None;
+        }
         let mut followed = self.followed.write();
         if let Some(known) = followed.get(&route.id) {
             return Some(known.clone());
