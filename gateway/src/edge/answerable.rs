@@ -49,9 +49,9 @@ impl Answerable {
         let state = State { epoch: self.epoch, mark: self.mark, age_ms };
         let Some(version) = self.set.version(self.version) else { return Response::default() };
         let content = (!self.not_modified).then(|| version.content.clone());
-        let length = content.as_ref().map_or(0, bytes::Bytes::len);
+        let length = content.as_ref().map(bytes::Bytes::len);
         let mut response = version.head.answer(&state, content);
-        if length > 0 {
+        if let Some(length) = length {
             response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
         }
         response.map(Body::from)

@@ -119,6 +119,10 @@ impl Answered {
             code.map(|code| self.parts.extensions.insert(code));
         }
         keep_public(&mut self.parts.headers);
+        if self.parts.status == StatusCode::NOT_MODIFIED {
+            // It would have to be that of the content (RFC 9110 section 8.6); the shard's HTTP server says 0.
+            self.parts.headers.remove(header::CONTENT_LENGTH);
+        }
         if let Some(trailers) = &mut self.trailers {
             keep_public(trailers);
         }
