@@ -78,7 +78,7 @@ async fn same_answers(federation: &Federation, demo: &Client) {
     let rules = json!({ "rules": [
         { "version": 1 },
         { "labels": { "region": "eu" }, "version": 2, "priority": 10 },
-        { "version": 3, "priority": 5, "percentage": { "basis_points": 3000, "sticky_label": "client" } },
+        { "version": 3, "priority": 5, "percentage": { "basis_points": 6000, "sticky_label": "client" } },
     ]});
     demo.put_json(&format!("/api/v1/mgt/demo/configs/{id}/releases"), &rules).await.unwrap().expect(&[200]).unwrap();
 
