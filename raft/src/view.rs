@@ -1,6 +1,7 @@
 //! The state as rows: one ordered key space of the application, read at one moment or within one apply.
 
 mod merge;
+mod once;
 
 use std::{
     collections::BTreeMap,
@@ -8,6 +9,7 @@ use std::{
 };
 
 use self::merge::{Fresh, visit_before};
+pub(crate) use self::once::ReadOnce;
 use crate::error::FatalError;
 
 /// What a scan calls with each row: key and value.
