@@ -49,8 +49,10 @@ pub fn place(tenant: &str, register: &str) -> Place {
 /// Two gateways, so that one can die while the other serves.
 const SHAPE: Shape = Shape { shards: 2, replicas: 3, placement: 3, gateways: 2 };
 
-/// Little log is kept and snapshots are often taken: whoever was away for some seconds is sent a snapshot.
-const SETTINGS: [&str; 4] = [
+/// Little log is kept and snapshots are often taken: whoever was away for some seconds is sent a snapshot. A move may hold writes
+/// for longer than by default, so that moves get through faults, and get through a machine that is busy with all of this.
+const SETTINGS: [&str; 5] = [
+    "placement:moves.freeze_budget_ms=4000",
     "shard:member.raft.snapshot_after_bytes=262144",
     "shard:member.raft.keep_log_bytes=131072",
     "placement:member.raft.snapshot_after_bytes=16384",

@@ -56,11 +56,11 @@ async fn goes_again(client: &Client, tenant: &Tenant, n: u64) -> Result<u64> {
 }
 
 /// Whether writes are accepted again; the last revision of each tenant.
-pub async fn last_writes(ground: &Ground) -> Vec<u64> {
+pub async fn last_writes(ground: &Ground, within: Duration) -> Vec<u64> {
     let mut last = Vec::new();
     for tenant in &ground.tenants {
         let attempt = || goes_again(&tenant.clients[0], tenant, 7);
-        last.push(eventually(HEALS_WITHIN, attempt).await.unwrap_or(0));
+        last.push(eventually(within, attempt).await.unwrap_or(0));
     }
     last
 }
@@ -83,7 +83,7 @@ pub fn promises(witness: &Path) -> Finding {
 }
 
 /// What each watcher saw, once it has seen the last or half a minute is over.
-pub async fn watchers(ground: &Ground, last: &[u64], calls: &[Call]) -> (Finding, usize) {
+pub async fn watchers(ground: &Ground, last: &[u64], calls: &[Call], within: Duration) -> (Finding, usize) {
     let mut finding = Finding::new("sequence of each watcher");
     let (mut events, mut resumed) = (0, 0);
     for (n, (tenant, last)) in ground.tenants.iter().zip(last).enumerate() {
@@ -94,7 +94,7 @@ pub async fn watchers(ground: &Ground, last: &[u64], calls: &[Call]) -> (Finding
                 anyhow::ensure!(at >= *last, "at {at}");
                 Ok(())
             };
-            let _ = eventually(HEALS_WITHIN, caught_up).await; // the sequence says it in more words
+            let _ = eventually(within, caught_up).await; // the sequence says it in more words
             let seen: Vec<u64> = watcher.seen().iter().map(|s| s.revision).collect();
             events += seen.len();
             resumed += watcher.resumed();
@@ -134,12 +134,12 @@ pub async fn stored(ground: &Ground, shared: &Shared) -> Result<BTreeMap<(usize,
 }
 
 /// The audit chain of each tenant holds.
-pub async fn audit(ground: &Ground) -> Finding {
+pub async fn audit(ground: &Ground, within: Duration) -> Finding {
     let mut finding = Finding::new("audit chain");
     let mut records = 0;
     for tenant in &ground.tenants {
         let path = format!("/api/v1/mgt/{}/audit/verify", tenant.name);
-        let shown = eventually(HEALS_WITHIN, || async { tenant.clients[0].get(&path).await?.expect(&[200]) }).await;
+        let shown = eventually(within, || async { tenant.clients[0].get(&path).await?.expect(&[200]) }).await;
         match shown.map(|a| a.json()) {
             Ok(shown) => {
                 records += shown["records"].as_u64().unwrap_or(0);
@@ -170,7 +170,8 @@ pub async fn convergence(ground: &Ground, federation: &Federation, calls: &[Call
         if let Err(panic) = AssertUnwindSafe(check).catch_unwind().await {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-            finding.wrong(|| format!("{}: {}", tenant.name, text.unwrap_or_default()));
+            let text = text.unwrap_or_default();
+            finding.wrong(|| format!("{}: {}", tenant.name, text.lines().next().unwrap_or_default()));
         }
     }
     finding.looked_at = format!("{compared} acknowledged writes on {replicas} replicas");

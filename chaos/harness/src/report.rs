@@ -161,11 +161,15 @@ impl Report {
     }
 
     fn verdicts(&self, page: &mut String) -> std::fmt::Result {
-        page.push_str("<h2>Verdicts</h2><table><tr><th>checker<th>looked at<th>violations<th>undecided</tr>");
+        page.push_str(
+            "<h2>Verdicts</h2><table><tr><th>checker<th>looked at<th>violations<th>undecided<th>first at</tr>",
+        );
         for f in &self.findings {
             let class = if f.passed() { "good" } else { "bad" };
             let (checker, looked_at) = (f.checker, escaped(&f.looked_at));
-            write!(page, "<tr><td>{checker}<td>{looked_at}<td class={class}>{}<td>{}</tr>", f.violations, f.undecided)?;
+            let at = f.first_at.map(|at| format!("{:.1} s", at as f64 / 1e6)).unwrap_or_default();
+            let (wrong, open) = (f.violations, f.undecided);
+            write!(page, "<tr><td>{checker}<td>{looked_at}<td class={class}>{wrong}<td>{open}<td>{at}</tr>")?;
         }
         page.push_str("</table>");
         for f in self.findings.iter().filter(|f| !f.passed()) {
@@ -183,76 +187,110 @@ impl Report {
     }
 
     fn chart(&self, page: &mut String) -> std::fmt::Result {
-        const WIDTH: f64 = 1100.0;
-        let end = (self.seconds_line.len().max(1)) as f64;
-        let x = |seconds: f64| 60.0 + seconds / end * (WIDTH - 80.0);
-        let seconds = |t: Micros| t as f64 / 1e6;
+        let end = self.seconds_line.len().max(1) as f64;
+        let x = |seconds: f64| GUTTER + seconds / end * (WIDTH - GUTTER - 10.0);
         let kinds: Vec<&str> = self.faults_by_kind.keys().copied().collect();
-        let lanes = kinds.len() + 1;
-        let height = 280.0 + lanes as f64 * 18.0 + 20.0;
+        let lanes = kinds.len() + self.moves.iter().map(|m| m.tenant + 1).max().unwrap_or(0);
+        let height = LANES + lanes as f64 * LANE + 24.0;
         write!(page, "<h2>Timeline</h2><svg viewBox='0 0 {WIDTH} {height}' width='100%'>")?;
+        self.axis(page, &x, height)?;
+        self.curves(page, &x)?;
+        let seconds = |t: Micros| t as f64 / 1e6;
+        let bar = |page: &mut String, lane: usize, (from, to): (Micros, Micros), colour: &str, title: &str| {
+            let (from, to) = (x(seconds(from)), x(seconds(to)));
+            let (y, wide) = (LANES + lane as f64 * LANE + 2.0, (to - from).max(2.0));
+            let title = escaped(title);
+            write!(
+                page,
+                "<rect x={from:.1} y={y} width={wide:.1} height=12 fill='{colour}'><title>{title}</title></rect>"
+            )
+        };
+        for (lane, kind) in kinds.iter().enumerate() {
+            label(page, lane, kind)?;
+            for f in self.faults.iter().filter(|f| f.landed && f.kind == *kind) {
+                bar(page, lane, (f.began, f.ended), "#d55", &f.what)?;
+            }
+        }
+        for lane in kinds.len()..lanes {
+            let tenant = lane - kinds.len();
+            label(page, lane, &format!("moves of tenant {tenant}"))?;
+            for m in self.moves.iter().filter(|m| m.tenant == tenant) {
+                let colour = if m.state == "done" { "#48c" } else { "#e93" };
+                let title = format!("move {} to {}: {}", m.id, m.to, m.state);
+                bar(page, lane, (m.began, m.ended.unwrap_or(self.healed_at)), colour, &title)?;
+            }
+        }
+        for f in &self.findings {
+            let Some(at) = f.first_at else { continue };
+            let at = x(seconds(at));
+            write!(page, "<line x1={at:.1} x2={at:.1} y1=0 y2={height} stroke='#b11' stroke-width=2>")?;
+            write!(page, "<title>first violation: {}</title></line>", f.checker)?;
+        }
+        let healed = x(seconds(self.healed_at));
+        write!(page, "<line x1={healed:.1} x2={healed:.1} y1=0 y2={height} stroke='#555' stroke-dasharray=4 /></svg>")?;
+        page.push_str("<p class=note>Dashed: from here on all is healed. Moves: blue if done, orange if given up. ");
+        page.push_str("A red line is the first violation that a checker can date. Point at a bar for whom it met.</p>");
+        Ok(())
+    }
+
+    /// Seconds, and a band for every other lane.
+    fn axis(&self, page: &mut String, x: &dyn Fn(f64) -> f64, height: f64) -> std::fmt::Result {
+        let end = self.seconds_line.len().max(1);
+        let step = [5, 10, 20, 30, 60, 120, 300, 600].into_iter().find(|s| end / s <= 14).unwrap_or(1200);
+        for second in (0..=end).step_by(step) {
+            let at = x(second as f64);
+            write!(page, "<line x1={at:.1} x2={at:.1} y1=0 y2={:.1} stroke='#eee'/>", height - 18.0)?;
+            write!(page, "<text x={at:.1} y={:.1} text-anchor=middle>{second} s</text>", height - 5.0)?;
+        }
+        Ok(())
+    }
+
+    fn curves(&self, page: &mut String, x: &dyn Fn(f64) -> f64) -> std::fmt::Result {
         let most = self.seconds_line.iter().map(|s| s.answered).max().unwrap_or(1).max(1) as f64;
         let slowest = self.seconds_line.iter().map(|s| s.p99_ms).fold(1.0, f64::max);
         let points = |value: Height<'_>, top: f64| {
-            let at = |(n, s): (usize, &Second)| format!("{:.1},{:.1}", x(n as f64), top + 120.0 - value(s) * 110.0);
+            let at = |(n, s): (usize, &Second)| format!("{:.1},{:.1}", x(n as f64), top + 115.0 - value(s) * 110.0);
             self.seconds_line.iter().enumerate().map(at).collect::<Vec<_>>().join(" ")
         };
         let lines: [(Height<'_>, f64, &str); 4] = [
             (&|s| s.answered as f64 / most, 0.0, "#2a6"),
             (&|s| (s.failed as f64 / most).min(1.0), 0.0, "#c33"),
-            (&|s| (1.0 + s.p50_ms).ln() / (1.0 + slowest).ln(), 135.0, "#36c"),
-            (&|s| (1.0 + s.p99_ms).ln() / (1.0 + slowest).ln(), 135.0, "#a5c"),
+            (&|s| (1.0 + s.p50_ms).ln() / (1.0 + slowest).ln(), 130.0, "#36c"),
+            (&|s| (1.0 + s.p99_ms).ln() / (1.0 + slowest).ln(), 130.0, "#a5c"),
         ];
         for (value, top, colour) in lines {
             write!(page, "<polyline fill=none stroke='{colour}' points='{}'/>", points(value, top))?;
         }
-        write!(page, "<text x=60 y=10>answered (green) and failed (red) calls a second; top: {most}</text>")?;
-        write!(
-            page,
-            "<text x=60 y=146>latency, logarithmic: half of the calls (blue), 99 of 100 (violet); top: {slowest:.0} ms</text>"
-        )?;
-        for (lane, kind) in kinds.iter().enumerate() {
-            let y = 275.0 + lane as f64 * 18.0;
-            write!(page, "<text x=60 y={} class=lane>{kind}</text>", y + 11.0)?;
-            for f in self.faults.iter().filter(|f| f.landed && f.kind == *kind) {
-                let (from, to) = (x(seconds(f.began)), x(seconds(f.ended)));
-                let wide = (to - from).max(2.0);
-                write!(
-                    page,
-                    "<rect x={from:.1} y={y} width={wide:.1} height=14 fill='#d55'><title>{}</title></rect>",
-                    escaped(&f.what)
-                )?;
-            }
+        let words = [
+            (10.0, "calls a second".to_owned(), "#222"),
+            (24.0, format!("top: {most}"), "#888"),
+            (40.0, "answered".into(), "#2a6"),
+            (54.0, "failed".into(), "#c33"),
+            (140.0, "latency, logarithmic".into(), "#222"),
+            (154.0, format!("top: {slowest:.0} ms"), "#888"),
+            (170.0, "half of the calls".into(), "#36c"),
+            (184.0, "99 of 100".into(), "#a5c"),
+        ];
+        for (y, text, colour) in words {
+            write!(page, "<text x=0 y={y} style='fill:{colour}'>{text}</text>")?;
         }
-        let y = 275.0 + kinds.len() as f64 * 18.0;
-        write!(page, "<text x=60 y={} class=lane>moves</text>", y + 11.0)?;
-        for m in &self.moves {
-            let (from, to) = (x(seconds(m.began)), x(seconds(m.ended.unwrap_or(self.healed_at))));
-            let colour = if m.state == "done" { "#48c" } else { "#e93" };
-            let wide = (to - from).max(2.0);
-            write!(
-                page,
-                "<rect x={from:.1} y={y} width={wide:.1} height=14 fill='{colour}'><title>move {} {}</title></rect>",
-                m.id, m.state
-            )?;
-        }
-        let healed = x(seconds(self.healed_at));
-        write!(page, "<line x1={healed:.1} x2={healed:.1} y1=0 y2={height} stroke='#999' stroke-dasharray=4 /></svg>")
+        Ok(())
     }
 
     fn tables(&self, page: &mut String) -> std::fmt::Result {
-        page.push_str("<h2>Faults</h2><table>");
-        for (kind, count) in &self.faults_by_kind {
-            write!(page, "<tr><td>{kind}<td>{count}</tr>")?;
-        }
-        page.push_str("</table><h2>Answers</h2><table>");
+        page.push_str("<div class=columns><div><h2>Answers</h2><table>");
         for (outcome, count) in &self.outcomes {
-            write!(page, "<tr><td>{outcome}<td>{count}</tr>")?;
+            write!(page, "<tr><td>{outcome}<td class=number>{count}</tr>")?;
         }
-        page.push_str("</table><h2>Each fault</h2><table>");
+        page.push_str("</table></div><div class=wide><h2>Faults by kind</h2><ul class=kinds>");
+        for (kind, count) in &self.faults_by_kind {
+            write!(page, "<li>{kind}: {count}")?;
+        }
+        page.push_str("</ul></div></div><h2>Each fault</h2><table><tr><th>from<th>for<th>fault<th>whom</tr>");
         for f in &self.faults {
-            let what = escaped(&f.what);
-            write!(page, "<tr><td>{:.2} s<td>{}<td>{what}</tr>", f.began as f64 / 1e6, f.kind)?;
+            let (class, what) = (if f.landed { "" } else { " class=not" }, escaped(&f.what));
+            let (from, lasted) = (f.began as f64 / 1e6, (f.ended - f.began) as f64 / 1e6);
+            write!(page, "<tr{class}><td>{from:.2} s<td>{lasted:.2} s<td>{}<td>{what}</tr>", f.kind)?;
         }
         page.push_str("</table><h2>Each move</h2><table>");
         for m in &self.moves {
@@ -270,6 +308,21 @@ impl Report {
         page.push_str("</table></html>");
         Ok(())
     }
+}
+
+/// The chart's width, the room for names at its left, where its lanes begin and how high each is.
+const WIDTH: f64 = 1200.0;
+const GUTTER: f64 = 175.0;
+const LANES: f64 = 262.0;
+const LANE: f64 = 17.0;
+
+/// The name of a lane, on a band that leads the eye.
+fn label(page: &mut String, lane: usize, name: &str) -> std::fmt::Result {
+    let y = LANES + lane as f64 * LANE;
+    if lane.is_multiple_of(2) {
+        write!(page, "<rect x=0 y={y} width={WIDTH} height={LANE} fill='#000' fill-opacity='.035'/>")?;
+    }
+    write!(page, "<text x=4 y={}>{name}</text>", y + 12.0)
 }
 
 /// Calls as bars over time, with what was asked and told.
@@ -297,9 +350,11 @@ fn history(page: &mut String, calls: &[Call]) -> std::fmt::Result {
     Ok(())
 }
 
-const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em auto;max-width:1150px;color:#222}\
+const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em auto;max-width:1250px;color:#222;padding:0 1em}\
 table{border-collapse:collapse}td,th{border-bottom:1px solid #ddd;padding:3px 12px 3px 0;text-align:left}\
-.good{color:#183}.bad{color:#b11;font-weight:bold}svg text{font:11px system-ui;fill:#444}svg .lane{text-anchor:start;fill:#888}\
+.good{color:#183}.bad{color:#b11;font-weight:bold}svg text{font:11px system-ui;fill:#444}\
+h2{margin:1.6em 0 .5em;font-size:1.15em}.number{text-align:right;font-variant-numeric:tabular-nums}.not{color:#999}.note{color:#777}\
+.columns{display:flex;gap:4em}.wide{flex:1}.kinds{columns:3;margin:0;padding-left:1.2em}td{vertical-align:top}\
 code{background:#f4f4f4;overflow-wrap:anywhere}";
 
 fn escaped(text: &str) -> String {

@@ -109,12 +109,17 @@ async fn gather(
     load.stop().await;
     let moves_left = nemesis.moves_end(inquest::HEALS_WITHIN).await;
     let (live, last) = inquest::liveness(ground, moves_left, nemesis).await;
-    let (open, unsettled) = load.settle(SETTLES_WITHIN).await;
+    // What is not served again is not waited for: the run has its verdict.
+    let (settles, within) = match live.passed() {
+        true => (SETTLES_WITHIN, inquest::HEALS_WITHIN),
+        false => (SETTLES_WITHIN / 8, inquest::HEALS_WITHIN / 8),
+    };
+    let (open, unsettled) = load.settle(settles).await;
     // Settling may have written: what the watchers owe ends with a write after it.
-    let end = inquest::last_writes(ground).await;
+    let end = inquest::last_writes(ground, within).await;
     let last: Vec<u64> = last.iter().zip(&end).map(|(a, b)| *a.max(b)).collect();
     let calls = load.shared.calls.lock().clone();
-    let (sequence, watch_events) = inquest::watchers(ground, &last, &calls).await;
+    let (sequence, watch_events) = inquest::watchers(ground, &last, &calls, within).await;
     let mut findings = vec![checks::linearizability(&calls), checks::freshness(&calls, ground.tenants.len())];
     match inquest::stored(ground, &load.shared).await {
         Ok(stored) => {
@@ -127,7 +132,7 @@ async fn gather(
             findings.push(finding);
         }
     }
-    findings.extend([sequence, inquest::audit(ground).await]);
+    findings.extend([sequence, inquest::audit(ground, within).await]);
     if let Some(federation) = nemesis.federation() {
         findings.push(inquest::convergence(ground, federation, &calls).await);
         findings.push(inquest::promises(nemesis.witness()));

@@ -208,12 +208,12 @@ pub fn owned(view: &View<'_>, call: &Call, level: Level) -> Result<Option<Tenant
     if row.epoch < call.epoch.0 {
         return Ok(None);
     }
-    let state = query::state_of(&row).filter(|_| row.epoch == call.epoch.0);
-    let unchecked = if level == Level::Leader { "unchecked_epoch" } else { "unchecked_read" };
+    let unchecked = planted::has(if level == Level::Leader { "unchecked_epoch" } else { "unchecked_read" });
+    let state = query::state_of(&row).filter(|_| row.epoch == call.epoch.0 || unchecked);
     match state {
         Some(TenantState::Active) => {}
         // Before its rows are deleted a tenant that is leaving looks whole.
-        Some(TenantState::Frozen | TenantState::Moved) if planted::has(unchecked) => {}
+        Some(TenantState::Frozen | TenantState::Moved) if unchecked => {}
         Some(TenantState::Frozen) if level == Level::Stale => {}
         Some(TenantState::Frozen) => {
             call.check_tenant(&row)?;

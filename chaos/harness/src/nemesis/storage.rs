@@ -63,7 +63,8 @@ impl Nemesis {
                 let name = self.member(group, member)?;
                 self.whole(group).await?;
                 let federation = self.owned()?;
-                federation.kill(&name).await;
+                // In order, so that its floor says how long its log was: of the last second before a kill it does not know.
+                federation.stop(&name).await;
                 let flipped = disks::flip(&federation.member(&name).data_dir, kept, bits, pick);
                 federation.restart(&name);
                 let flipped = flipped?;
