@@ -94,10 +94,16 @@ pub enum Fault {
         way: Way,
         for_ms: u64,
     },
-    /// Between a gateway and a group.
+    /// Between a gateway and a shard group.
     CutGateway {
         gateway: usize,
         group: usize,
+        way: Way,
+        for_ms: u64,
+    },
+    /// Between a gateway and placement: its routes and keys grow old.
+    CutFromPlacement {
+        gateway: usize,
         way: Way,
         for_ms: u64,
     },
@@ -212,7 +218,8 @@ impl Fault {
             Fault::CutLeader { way: Way::Both, .. } => "cut the leader off",
             Fault::CutLeader { way: Way::Deaf, .. } => "make the leader deaf",
             Fault::CutLeader { way: Way::Mute, .. } => "make the leader mute",
-            Fault::CutGateway { .. } => "cut a gateway from a group",
+            Fault::CutGateway { .. } => "cut a gateway from a shard",
+            Fault::CutFromPlacement { .. } => "cut a gateway from placement",
             Fault::CutGroups { .. } => "cut a group from another",
             Fault::SlowLinks { .. } => "slow links",
             Fault::LossyLinks { .. } => "lossy links",
@@ -252,6 +259,7 @@ impl Fault {
             | Fault::CutLinks { for_ms: ms, .. }
             | Fault::CutLeader { for_ms: ms, .. }
             | Fault::CutGateway { for_ms: ms, .. }
+            | Fault::CutFromPlacement { for_ms: ms, .. }
             | Fault::CutGroups { for_ms: ms, .. }
             | Fault::SlowLinks { for_ms: ms, .. }
             | Fault::LossyLinks { for_ms: ms, .. }
@@ -409,8 +417,10 @@ fn links(rng: &mut StdRng, grounds: Grounds, all: &mut Vec<Fault>) {
         all.push(Fault::CutLeader { group: group(rng), way, for_ms: for_ms(rng) });
     }
     let way = [Way::Both, Way::Deaf, Way::Mute][rng.random_range(0..3)];
+    let (gateway, shard) = (rng.random_range(0..grounds.gateways), rng.random_range(0..grounds.groups - 1));
+    all.push(Fault::CutGateway { gateway, group: shard, way, for_ms: for_ms(rng) });
     let gateway = rng.random_range(0..grounds.gateways);
-    all.push(Fault::CutGateway { gateway, group: group(rng), way, for_ms: for_ms(rng) });
+    all.push(Fault::CutFromPlacement { gateway, way, for_ms: for_ms(rng) });
     let one = group(rng);
     let other = (one + rng.random_range(1..grounds.groups.max(2))) % grounds.groups;
     all.push(Fault::CutGroups { one, other, for_ms: for_ms(rng) });
@@ -474,7 +484,7 @@ mod tests {
     #[test]
     fn a_run_sees_every_kind() {
         let kinds = kinds_of(&schedule(1, 400, ALL, &[]));
-        assert_eq!(kinds.len(), 36, "{kinds:?}");
+        assert_eq!(kinds.len(), 37, "{kinds:?}");
     }
 
     /// Every subset of the links between three members comes, and no link of a member to itself.

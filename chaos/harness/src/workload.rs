@@ -3,7 +3,7 @@
 //! A register is used for a while and then left, so that each history stays short enough to be searched.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -23,6 +23,8 @@ use crate::{
 
 /// Registers of a tenant in use at a time.
 const REGISTERS: u64 = 8;
+/// So many of a client's last acknowledged writes may be sent again: some are from before the last fault.
+const REPEATABLE: usize = 64;
 /// How long they are used.
 const GENERATION_US: Micros = 20_000_000;
 
@@ -69,8 +71,8 @@ struct Worker {
     at: usize,
     rng: StdRng,
     shared: Arc<Shared>,
-    /// The last write that was acknowledged.
-    done: Option<Unsettled>,
+    /// The last writes that were acknowledged.
+    done: VecDeque<Unsettled>,
 }
 
 impl Workload {
@@ -99,7 +101,7 @@ impl Workload {
                     at: w,
                     rng: StdRng::seed_from_u64(seed ^ (id as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
                     shared: Arc::clone(&shared),
-                    done: None,
+                    done: VecDeque::new(),
                 };
                 tasks.push(tokio::spawn(worker.run(pace)));
             }
@@ -207,8 +209,8 @@ impl Worker {
             match self.rng.random_range(0..100) {
                 0..20 => left.extend(self.write(false).await),
                 20..40 => left.extend(self.write(true).await),
-                40..43 => self.repeat().await,
-                43..75 => self.read().await,
+                40..46 => self.repeat().await,
+                46..75 => self.read().await,
                 _ => self.stale().await,
             }
         }
@@ -256,7 +258,10 @@ impl Worker {
             }
             self.shared.calls.lock().push(open.call.clone());
             if open.call.wrote().is_some() {
-                self.done = Some(open);
+                self.done.push_back(open);
+                if self.done.len() > REPEATABLE {
+                    self.done.pop_front();
+                }
             }
             return None;
         }
@@ -265,7 +270,11 @@ impl Worker {
     /// Sends an acknowledged write again under its key: it has no second effect, which the stored versions show, and gets the
     /// first answer.
     async fn repeat(&mut self) {
-        let Some(done) = self.done.take() else { return };
+        if self.done.is_empty() {
+            return;
+        }
+        let which = self.rng.random_range(0..self.done.len());
+        let done = self.done[which].clone();
         let mut again = done.clone();
         again.call.told = Told::Open;
         attempt(&self.shared, &self.name, self.client(), &mut again).await;

@@ -53,6 +53,12 @@ impl Nemesis {
                 let directions = between(std::slice::from_ref(&gateway), &self.names(group)?, way);
                 (directions, CUT, for_ms, format!("{gateway} from {}, {way:?}", self.groups[group]))
             }
+            Fault::CutFromPlacement { gateway, way, for_ms } => {
+                let gateway = self.owned()?.description.gateways[gateway].member.clone();
+                let placement = self.groups.len() - 1;
+                let directions = between(std::slice::from_ref(&gateway), &self.names(placement)?, way);
+                (directions, CUT, for_ms, format!("{gateway}, {way:?}"))
+            }
             Fault::CutGroups { one, other, for_ms } => {
                 let directions = between(&self.names(one)?, &self.names(other)?, Way::Both);
                 (directions, CUT, for_ms, format!("{} from {}", self.groups[one], self.groups[other]))

@@ -213,6 +213,7 @@ impl Nemesis {
             Fault::CutLinks { .. }
             | Fault::CutLeader { .. }
             | Fault::CutGateway { .. }
+            | Fault::CutFromPlacement { .. }
             | Fault::CutGroups { .. }
             | Fault::SlowLinks { .. }
             | Fault::LossyLinks { .. }
@@ -264,11 +265,19 @@ impl Nemesis {
         federation.restart(name);
         // From its next start on it has the true one.
         federation.set_env(name, Vec::new());
+        let group = federation.member(name).group;
         tokio::time::sleep(Duration::from_millis(1_500)).await;
+        // A leader's clock matters most.
+        self.hand_over(&group, name).await;
         std::fs::write(&file, format!("{by_s:+}"))?;
         tokio::time::sleep(Duration::from_millis(for_ms)).await;
         std::fs::write(&file, "+0")?;
         Ok(format!("{name} by {by_s} s for {for_ms} ms"))
+    }
+
+    /// Asks for leadership to go to this member; where that is refused, somebody else leads on.
+    async fn hand_over(&self, group: &str, to: &str) {
+        let _ = tell(&self.operators, &format!("/_cluster/{group}/leader/transfer"), &json!({ "to": to })).await;
     }
 
     /// What must not happen, and did.

@@ -150,7 +150,10 @@ impl Nemesis {
         while start.elapsed() < super::operators::CHANGES_WITHIN {
             let now = self.node_id(group, name).await;
             if now.is_some() && now != before {
-                return self.whole(group).await;
+                self.whole(group).await?;
+                // What a snapshot gave it shows best while it leads.
+                self.hand_over(&self.groups[group], name).await;
+                return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use conflux_common::{
     error::{ApiError, Code, Hint},
     ids::{GroupName, MemberName},
-    planted,
 };
 use tokio::time::Instant;
 
@@ -147,5 +146,5 @@ fn too_many_wait(attempts: &Attempts) -> ApiError {
 
 /// A refusal that had no effect itself, after tries that may have had one.
 fn honest(error: ApiError, attempts: &Attempts) -> ApiError {
-    if attempts.maybe_applied() && !planted::has("unknown_as_refused") { error.outcome_unknown() } else { error }
+    if attempts.maybe_applied() { error.outcome_unknown() } else { error }
 }
