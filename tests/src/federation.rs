@@ -243,7 +243,12 @@ impl Federation {
         let most = serde_json::json!({
             "configs": 100_000, "config_bytes": 1 << 20, "versions": 1_000_000, "total_bytes": 1u64 << 40,
         });
-        self.operator().put_json(&format!("/api/v1/admin/tenants/{tenant}/quotas"), &most).await?.expect(&[200])?;
+        let path = format!("/api/v1/admin/tenants/{tenant}/quotas");
+        // 202: kept, and its shard has not confirmed it yet.
+        until("the quotas are in force", Duration::from_secs(20), || async {
+            self.operator().put_json(&path, &most).await.is_ok_and(|a| a.status == 200).then_some(())
+        })
+        .await;
         Ok(())
     }
 

@@ -285,7 +285,8 @@ async fn tenants_move_while_they_are_used() {
     );
 }
 
-/// A process dies at each step: the move ends by itself within half a minute, and nothing is lost or seen twice.
+/// A process dies at each step, and the gateway with it: the move ends by itself within half a minute, and nothing is lost or seen
+/// twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_ends_by_itself_whoever_dies() {
     let mut federation = Federation::start(TWO_GROUPS).await.unwrap();
@@ -300,7 +301,10 @@ async fn a_move_ends_by_itself_whoever_dies() {
             federation.description.members.iter().any(|m| !conflux_tests::federation::runs(m.pid)).then_some(())
         });
         dead.await;
+        // The gateway as well: its clients come back to another one, and ask again.
+        federation.kill_gateway(0).await;
         let dead = federation.restart_the_dead().await;
+        federation.start_gateway(0);
         let shown = ended(&federation, id, Duration::from_secs(30)).await;
         outcomes.push(format!("{failpoint}: {dead:?}, {}, {} ms", shown["state"], shown["pause_ms"]));
         let before = load.count();

@@ -142,7 +142,12 @@ impl Ground {
         operator.post_json("/api/v1/admin/tenants", &body).await?.expect(&[201, 202])?;
         let most =
             json!({"configs": 100_000, "config_bytes": 1 << 20, "versions": 1_000_000, "total_bytes": 1u64 << 40});
-        operator.put_json(&format!("/api/v1/admin/tenants/{name}/quotas"), &most).await?.expect(&[200])?;
+        // 202: kept, and its shard has not confirmed it yet.
+        eventually(Duration::from_secs(20), || async {
+            operator.put_json(&format!("/api/v1/admin/tenants/{name}/quotas"), &most).await?.expect(&[200])
+        })
+        .await
+        .context("the tenant's quotas")?;
         let body = json!({ "tenant": name, "roles": ["admin"] });
         let key = operator.post_json("/api/v1/admin/keys", &body).await?.expect(&[201])?.json();
         let clients = clients(&self.description.gateways, key["key"].as_str().context("the key in the answer")?);
