@@ -14,8 +14,10 @@ async fn a_cut_has_a_direction_and_heals() {
     let directory = tempfile::tempdir().unwrap();
     let (relay, listener) = relay(directory.path()).await;
     let mut dialler = std::process::Command::new("sh");
-    dialler.args(["-c", "read _", "sh", "--config"]).arg(directory.path().join("a-1/shard.toml"));
-    let mut child = dialler.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    dialler.args(["-c", "echo; read _", "sh", "--config"]).arg(directory.path().join("a-1/shard.toml"));
+    let mut child = dialler.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    // A process has no arguments yet in the moment in which it becomes another program.
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
     let mut near = TcpStream::connect(relay.address()).await.unwrap();
     let hello = format!("{} {}\n", child.id(), listener.local_addr().unwrap());
     near.write_all(hello.as_bytes()).await.unwrap();
