@@ -1,13 +1,13 @@
 //! Connections of the load: all sides are driven by the same HTTP client over the same TLS, so that what the load itself costs is
-//! alike. etcd's gRPC is spoken as what it is: h2 requests with a framed message and trailers.
+//! alike. etcd's gRPC is spoken as what it is: h2 requests with a framed message and trailers. h2 is spoken without hyper's client
+//! over it, whose queues and tasks cost as much as a small answer.
+
+mod body;
 
 use std::{
-    convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
-    pin::Pin,
     sync::Arc,
-    task::{Context as Cx, Poll},
 };
 
 use anyhow::{Context, Result, bail};
@@ -18,11 +18,8 @@ use http::{
     uri::{Authority, Scheme},
 };
 use http_body_util::BodyExt;
-use hyper::{
-    body::{Frame, Incoming, SizeHint},
-    client::conn,
-};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::client::conn;
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio::{
     net::{TcpSocket, TcpStream},
@@ -31,42 +28,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// A request's body. Not boxed: the load makes one for each request.
-pub enum Body {
-    /// All of it at once.
-    Whole(Option<Bytes>),
-    /// A first piece of one that is never ended, as a client's side of a stream that stays open.
-    Unended(Option<Bytes>),
-}
+pub use self::body::{Answer, Body, whole};
 
-/// All of a body at once.
-pub fn whole(bytes: impl Into<Bytes>) -> Body {
-    Body::Whole(Some(bytes.into()).filter(|b| !b.is_empty()))
-}
-
-impl hyper::body::Body for Body {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Cx<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match self.get_mut() {
-            Body::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            // Nobody wakes it: the stream ends with its connection.
-            Body::Unended(bytes) => bytes.take().map_or(Poll::Pending, |b| Poll::Ready(Some(Ok(Frame::data(b))))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self, Body::Whole(None))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Body::Unended(_) => SizeHint::default(),
-        }
-    }
-}
+/// Bytes of answers in flight on a stream of h2, and on a connection.
+const WINDOWS: (u32, u32) = (2 << 20, 5 << 20);
 
 /// What is spoken on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,14 +93,16 @@ impl Endpoint {
 
     /// Opens a connection from an address of this machine: each has its own ports, of which one address has 28,000.
     pub async fn connect_from(&self, source: Ipv4Addr) -> Result<Connection> {
-        let io = TokioIo::new(self.stream(source).await?);
+        let io = self.stream(source).await?;
         let (sender, task) = match self.protocol {
             Protocol::Http1 => {
-                let (sender, connection) = conn::http1::handshake(io).await?;
+                let (sender, connection) = conn::http1::handshake(TokioIo::new(io)).await?;
                 (Sender::Http1(Mutex::new(sender)), tokio::spawn(connection).abort_handle())
             }
             Protocol::Http2 => {
-                let (sender, connection) = conn::http2::handshake(TokioExecutor::new(), io).await?;
+                let mut builder = h2::client::Builder::new();
+                builder.initial_window_size(WINDOWS.0).initial_connection_window_size(WINDOWS.1);
+                let (sender, connection) = builder.enable_push(false).handshake(io).await?;
                 (Sender::Http2(sender), tokio::spawn(connection).abort_handle())
             }
         };
@@ -157,7 +124,7 @@ impl Endpoint {
 
 enum Sender {
     Http1(Mutex<conn::http1::SendRequest<Body>>),
-    Http2(conn::http2::SendRequest<Body>),
+    Http2(h2::client::SendRequest<Bytes>),
 }
 
 /// An open connection. It ends when this is dropped, whatever is still under way on it: a stream that this side never ends would
@@ -177,22 +144,36 @@ impl Drop for Connection {
 
 impl Connection {
     /// Sends a request whose URI is a path, and returns the head of the answer.
-    pub async fn open(&self, mut request: Request<Body>) -> Result<Response<Incoming>> {
+    pub async fn open(&self, mut request: Request<Body>) -> Result<Response<Answer>> {
         match &self.sender {
             Sender::Http1(sender) => {
                 request.headers_mut().insert(HOST, self.host.clone());
                 let mut sender = sender.lock().await;
                 sender.ready().await?;
-                Ok(sender.send_request(request).await?)
+                Ok(sender.send_request(request).await?.map(Answer::Http1))
             }
             Sender::Http2(sender) => {
                 let mut parts = std::mem::take(request.uri_mut()).into_parts();
                 parts.scheme = Some(Scheme::HTTPS);
                 parts.authority = Some(self.authority.clone());
                 *request.uri_mut() = Uri::from_parts(parts)?;
-                let mut sender = sender.clone();
-                sender.ready().await?;
-                Ok(sender.send_request(request).await?)
+                let (parts, body) = request.into_parts();
+                let head = Request::from_parts(parts, ());
+                let mut sender = sender.clone().ready().await?;
+                let answer = match body {
+                    Body::Whole(None) => sender.send_request(head, true)?.0,
+                    Body::Whole(Some(bytes)) => {
+                        let (answer, mut upload) = sender.send_request(head, false)?;
+                        upload.send_data(bytes, true)?;
+                        answer
+                    }
+                    Body::Unended(first) => {
+                        let (answer, mut upload) = sender.send_request(head, false)?;
+                        upload.send_data(first.unwrap_or_default(), false)?;
+                        answer
+                    }
+                };
+                Ok(answer.await?.map(Answer::Http2))
             }
         }
     }

@@ -97,16 +97,26 @@ where
     let (body, mut upload) = Upload::new(session);
     let request = head(session, body);
     let is_head = request.method() == Method::HEAD;
-    let mut future = std::pin::pin!(service(request));
-    let answer = loop {
-        tokio::select! {
-            answer = &mut future => break answer,
-            step = upload.step(session) => upload.take(session, step?).await?,
-        }
-    };
+    let answer = answered(session, &mut upload, service(request)).await?;
     match answer {
         Answer::Upgrade(upgrade) => upgrade.run(session).await,
         Answer::Response(response) => write(session, response, is_head, &mut upload).await,
+    }
+}
+
+/// Waits for the answer while its request is read. Owns the service's future, which holds several kilobytes: it must not stay
+/// for as long as the answer's body comes, which for a watch is hours.
+async fn answered(
+    session: &mut ServerSession,
+    upload: &mut Upload,
+    service: impl Future<Output = Answer>,
+) -> Result<Answer, Gone> {
+    let mut service = std::pin::pin!(service);
+    loop {
+        tokio::select! {
+            answer = &mut service => return Ok(answer),
+            step = upload.step(session) => upload.take(session, step?).await?,
+        }
     }
 }
 

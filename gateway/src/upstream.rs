@@ -1,5 +1,6 @@
 //! Connections to the members of groups, over mTLS, shared by all calls.
 
+mod incoming;
 mod line;
 
 use std::{
@@ -18,14 +19,15 @@ use conflux_common::{
     tls::{Admission, Peers, Role, TlsContext},
 };
 use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
 use self::line::Line;
-pub use self::line::{Failure, FailureKind};
-use crate::routes::{Member, Routes};
+pub use self::{
+    incoming::Incoming,
+    line::{Failure, FailureKind},
+};
+use crate::routes::{Group, Member, Routes};
 
 /// The name of placement's group.
 pub const PLACEMENT: &str = "placement";
@@ -45,7 +47,14 @@ struct Shared {
     cluster: ClusterName,
     routes: Routes,
     peers: Mutex<HashMap<(GroupName, MemberName), Arc<Peer>>>,
+    groups: Mutex<HashMap<GroupName, Grouped>>,
     born: Instant,
+}
+
+/// The members of a group as it was last looked up: each fetch asks for them.
+struct Grouped {
+    of: Arc<Group>,
+    peers: Arc<[Arc<Peer>]>,
 }
 
 /// One member, its connections, and how it has been doing.
@@ -65,7 +74,14 @@ pub struct Peer {
 impl Upstream {
     /// Dials nothing yet.
     pub fn new(tls: TlsContext, cluster: ClusterName, routes: Routes) -> Self {
-        Self(Arc::new(Shared { tls, cluster, routes, peers: Mutex::default(), born: Instant::now() }))
+        Self(Arc::new(Shared {
+            tls,
+            cluster,
+            routes,
+            peers: Mutex::default(),
+            groups: Mutex::default(),
+            born: Instant::now(),
+        }))
     }
 
     /// A gRPC channel to a member's service port: h2 over mTLS, connects on use and again after a loss. `None` when the
@@ -93,6 +109,7 @@ impl Upstream {
     /// Forgets connections to members that are in no group any more.
     pub fn prune(&self) {
         let routes = &self.0.routes;
+        self.0.groups.lock().retain(|group, _| routes.group(group).is_some());
         self.0
             .peers
             .lock()
@@ -126,7 +143,7 @@ impl Upstream {
     }
 
     /// Sends a call and waits for the head of its answer.
-    pub async fn send(&self, peer: &Peer, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure> {
+    pub async fn send(&self, peer: &Peer, request: Request<Bytes>) -> Result<Response<Incoming>, Failure> {
         let turn = peer.turn.fetch_add(1, Ordering::Relaxed) % peer.lines.len();
         let _busy = Busy::new(&peer.in_flight);
         peer.lines[turn].send(request).await
@@ -135,11 +152,21 @@ impl Upstream {
     /// The members of a group, those first that are most likely to answer soon: not failing, then least busy.
     pub fn by_health(&self, group: &GroupName) -> Vec<Arc<Peer>> {
         let Some(known) = self.0.routes.group(group) else { return Vec::new() };
-        let mut peers: Vec<_> = known.members.iter().filter_map(|m| self.peer(group, &m.name)).collect();
+        let mut peers = self.all(group, known).to_vec();
         let now = self.now();
         let start = rand::random_range(0..peers.len().max(1));
         peers.rotate_left(start);
         peers.sort_by_key(|p| (p.ejected_until.load(Ordering::Relaxed) > now, p.in_flight.load(Ordering::Relaxed)));
+        peers
+    }
+
+    /// The members of a group that is known as this.
+    fn all(&self, group: &GroupName, known: Arc<Group>) -> Arc<[Arc<Peer>]> {
+        if let Some(last) = self.0.groups.lock().get(group).filter(|last| Arc::ptr_eq(&last.of, &known)) {
+            return last.peers.clone();
+        }
+        let peers: Arc<[_]> = known.members.iter().filter_map(|m| self.peer(group, &m.name)).collect();
+        self.0.groups.lock().insert(group.clone(), Grouped { of: known, peers: peers.clone() });
         peers
     }
 

@@ -172,6 +172,7 @@ async fn callers_are_told_apart() {
         let principal = Principal { name: "key:x".into(), tenant: None, operator, grants: vec![], directory_seq: 0 };
         let mut map = HeaderMap::new();
         let deadline = PATIENCE;
+        let principal = principal.into();
         CallContext { principal, tenant: None, request_id: "r1".into(), deadline, idempotency: None }.write(&mut map);
         vec![(headers::PRINCIPAL, map[headers::PRINCIPAL].to_str().unwrap().to_owned())]
     };

@@ -1,6 +1,8 @@
 //! Who is behind a call that arrives on a service port: a gateway speaks for the principal that it verified, an
 //! operator's certificate speaks for itself, and nobody else may use the operators' calls.
 
+use std::sync::Arc;
+
 use conflux_common::{
     error::{ApiError, Code},
     grant::Principal,
@@ -35,13 +37,13 @@ fn direct(peer: &PeerId, from: &HeaderMap) -> CallContext {
     let text = |name: &str| from.get(name).and_then(|v| v.to_str().ok());
     let key = text(headers::IDEMPOTENCY_KEY).or_else(|| text(headers::X_IDEMPOTENCY_KEY));
     CallContext {
-        principal: Principal {
+        principal: Arc::new(Principal {
             name: format!("operator:{}", peer.member),
             tenant: None,
             operator: true,
             grants: Vec::new(),
             directory_seq: 0,
-        },
+        }),
         tenant: None,
         request_id: text(headers::REQUEST_ID).unwrap_or("").to_owned(),
         deadline: MAX_DEADLINE,
@@ -60,13 +62,13 @@ mod tests {
     fn forged() -> HeaderMap {
         let mut headers = HeaderMap::new();
         CallContext {
-            principal: Principal {
+            principal: Arc::new(Principal {
                 name: "key:x".into(),
                 tenant: None,
                 operator: true,
                 grants: vec![],
                 directory_seq: 0,
-            },
+            }),
             tenant: None,
             request_id: "r".into(),
             deadline: MAX_DEADLINE,

@@ -1,8 +1,7 @@
 //! What the gateway says of a call in internal headers, read once by the service that gets it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use conflux_common::{
     error::ApiError,
     grant::Principal,
@@ -10,9 +9,8 @@ use conflux_common::{
     ids::{Epoch, TenantId},
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
-use prost::Message;
 
-use crate::{internal, principal};
+use crate::principal_header;
 
 /// The longest time that a call may take, and the default where none is given.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(30);
@@ -21,7 +19,7 @@ pub const MAX_DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallContext {
     /// Who asks.
-    pub principal: Principal,
+    pub principal: Arc<Principal>,
     /// Whose data; none on operators' calls.
     pub tenant: Option<(TenantId, Epoch)>,
     /// Found again in logs, answers and records.
@@ -44,12 +42,14 @@ pub enum IdempotencyKey {
 impl CallContext {
     /// Writes the internal headers.
     pub fn write(&self, out: &mut HeaderMap) {
+        if let Some(principal) = principal_header::of(&self.principal) {
+            out.insert(headers::PRINCIPAL, principal);
+        }
         let mut put = |name: &'static str, value: &str| {
             if let Ok(value) = HeaderValue::from_str(value) {
                 out.insert(HeaderName::from_static(name), value);
             }
         };
-        put(headers::PRINCIPAL, &URL_SAFE_NO_PAD.encode(principal::to_wire(&self.principal).encode_to_vec()));
         if let Some((id, epoch)) = self.tenant {
             put(headers::TENANT_ID, &id.to_string());
             put(headers::ROUTE_EPOCH, &epoch.to_string());
@@ -69,12 +69,7 @@ impl CallContext {
         let number = |name: &str| -> Result<Option<u64>, ApiError> {
             text(name).map(|v| v.parse().map_err(|_| ApiError::invalid(name, "not a number"))).transpose()
         };
-        let wire = text(headers::PRINCIPAL)
-            .and_then(|v| URL_SAFE_NO_PAD.decode(v).ok())
-            .and_then(|v| internal::Principal::decode(v.as_slice()).ok())
-            .ok_or_else(|| ApiError::invalid(headers::PRINCIPAL, "missing or unreadable"))?;
-        let principal =
-            principal::from_wire(&wire).map_err(|e| ApiError::invalid(headers::PRINCIPAL, e.to_string()))?;
+        let principal = principal_header::read(from.get(headers::PRINCIPAL))?;
         let tenant = match (number(headers::TENANT_ID)?, number(headers::ROUTE_EPOCH)?) {
             (Some(id), Some(epoch)) => Some((TenantId(id), Epoch(epoch))),
             _ => None,
@@ -96,13 +91,13 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let context = CallContext {
-            principal: Principal {
+            principal: Arc::new(Principal {
                 name: "key:abc".into(),
                 tenant: Some("acme".parse().unwrap()),
                 operator: false,
                 grants: vec![],
                 directory_seq: 7,
-            },
+            }),
             tenant: Some((TenantId(3), Epoch(2))),
             request_id: "r".into(),
             deadline: Duration::from_millis(1500),

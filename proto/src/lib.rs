@@ -39,6 +39,7 @@ pub mod audit;
 pub mod caller;
 pub mod context;
 pub mod principal;
+mod principal_header;
 pub mod quotas;
 pub mod release;
 pub mod status;

@@ -12,6 +12,7 @@ use tonic::Status;
 
 use crate::{
     app::App,
+    barrier::read_index,
     codec,
     replica::{Heard, Member, Replica},
     types::{Command, TypeConfig},
@@ -23,17 +24,15 @@ const WITHIN: Duration = Duration::from_secs(1);
 const LEVEL_FRESH: Duration = Duration::from_secs(10);
 
 /// Why a leader could not confirm what is committed.
+#[derive(Debug, Clone)]
 pub(crate) enum Unconfirmed {
     NotLeader,
     NoQuorum,
     Stopped(String),
 }
 
-/// One ReadIndex round: after it, everything up to the answered log id was committed, and nothing above it was before.
-pub(crate) async fn read_index<A: App>(
-    member: &Member<A>,
-    within: Duration,
-) -> Result<crate::types::LogId, Unconfirmed> {
+/// One ReadIndex round of this member's own. What asks for one shares it with others: [`read_index`].
+pub(crate) async fn confirm<A: App>(member: &Member<A>, within: Duration) -> Result<crate::types::LogId, Unconfirmed> {
     let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(within);
     let answer = tokio::time::timeout(within, member.raft.get_read_linearizer(option)).await;
     let error = match answer {

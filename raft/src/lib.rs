@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod backup;
+pub(crate) mod barrier;
 pub(crate) mod bootstrap;
 pub(crate) mod clock;
 pub mod cluster_routes;

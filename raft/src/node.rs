@@ -18,7 +18,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
     app::App,
-    bootstrap, compaction,
+    barrier, bootstrap, compaction,
     confirm::{self, Unconfirmed},
     error::{FatalError, OpenError, ProposeError, ReadError},
     link::{Links, MAX_MESSAGE},
@@ -115,7 +115,7 @@ impl<A: App> RaftNode<A> {
     pub async fn read_barrier(&self, within: Duration) -> Result<(), ReadError> {
         let deadline = Instant::now() + within;
         let member = self.replica.member().ok_or(ReadError::NotReady)?;
-        let index = match confirm::read_index(&member, within).await {
+        let index = match barrier::read_index(&member, within).await {
             Ok(id) => id.index,
             Err(Unconfirmed::NoQuorum) => return Err(ReadError::NoQuorum(within)),
             Err(Unconfirmed::NotLeader) => {

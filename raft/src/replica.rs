@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::App,
+    barrier::Barrier,
     clock::{GroupClock, Now},
     disk::DataDir,
     error::FatalError,
@@ -42,6 +43,7 @@ pub(crate) type ServerMetrics = openraft::metrics::RaftServerMetrics<TypeConfig>
 pub(crate) struct Member<A: App> {
     pub(crate) sender: Arc<Sender>,
     pub(crate) raft: Raft<A>,
+    pub(crate) barrier: Barrier,
 }
 
 impl<A: App> Member<A> {
@@ -201,7 +203,7 @@ impl<A: App> Replica<A> {
         let raft = Raft::new(identity.node_id, config, network, self.log.clone(), self.state.machine())
             .await
             .map_err(|e| FatalError(format!("consensus cannot start: {e}")))?;
-        let member = Arc::new(Member { sender, raft });
+        let member = Arc::new(Member { sender, raft, barrier: Barrier::default() });
         self.set_life(Life::Member(member.clone()));
         Ok(member)
     }

@@ -164,7 +164,7 @@ fn as_gateway<T>(owned: (TenantId, Epoch), tenant: &str, message: T) -> tonic::R
         directory_seq: 0,
     };
     let context = CallContext {
-        principal,
+        principal: principal.into(),
         tenant: Some(owned),
         request_id: "test-fetcher".into(),
         deadline: Duration::from_secs(10),

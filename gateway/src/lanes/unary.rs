@@ -17,7 +17,6 @@ use conflux_common::{
 };
 use conflux_proto::context::{CallContext, IdempotencyKey};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
-use http_body_util::Full;
 use tokio::{sync::Semaphore, time::Instant};
 
 use self::{answer::Answered, retry::Trouble};
@@ -180,11 +179,11 @@ impl Outgoing {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    fn request(&self, address: &str) -> Result<Request<Full<Bytes>>, http::Error> {
+    fn request(&self, address: &str) -> Result<Request<Bytes>, http::Error> {
         let mut request = Request::builder()
             .method(self.method.clone())
             .uri(format!("http://{address}{}", self.target))
-            .body(Full::new(self.body.clone()))?;
+            .body(self.body.clone())?;
         *request.headers_mut() = self.headers.clone();
         self.context().write(request.headers_mut());
         if let Destination::Tenant(route) = &self.destination
@@ -204,7 +203,7 @@ impl Outgoing {
             Destination::Group(_) => None,
         };
         CallContext {
-            principal: (*self.principal).clone(),
+            principal: self.principal.clone(),
             tenant,
             request_id: self.request_id.clone(),
             deadline: self.remaining(),

@@ -1,6 +1,6 @@
 //! A call on the data API as the gateway vouches for it: read once at the port, then trusted.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use conflux_common::{
     error::{ApiError, Code},
@@ -17,7 +17,7 @@ use crate::query::TenantRow;
 #[derive(Debug, Clone)]
 pub struct Call {
     /// As the gateway verified it.
-    pub principal: Principal,
+    pub principal: Arc<Principal>,
     /// The tenant that the gateway resolved.
     pub tenant: TenantId,
     /// The epoch that the gateway believes in.
@@ -111,18 +111,18 @@ pub(crate) mod tests {
 
     use super::*;
 
-    pub(crate) fn principal(tenant: Option<&str>, grants: &[(&str, &str)]) -> Principal {
+    pub(crate) fn principal(tenant: Option<&str>, grants: &[(&str, &str)]) -> Arc<Principal> {
         let grant = |(action, pattern): &(&str, &str)| Grant {
             action: action.parse().unwrap(),
             pattern: pattern.parse().unwrap(),
         };
-        Principal {
+        Arc::new(Principal {
             name: "key:test".into(),
             tenant: tenant.map(|t| t.parse().unwrap()),
             operator: tenant.is_none(),
             grants: grants.iter().map(grant).collect(),
             directory_seq: 1,
-        }
+        })
     }
 
     fn call(tenant: Option<&str>) -> Call {

@@ -1,6 +1,6 @@
 //! A client behind the gateway: sends requests with the internal headers that the gateway would write.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use conflux_common::{
@@ -51,13 +51,13 @@ impl Caller {
             pattern: pattern.parse().unwrap(),
         };
         let context = CallContext {
-            principal: Principal {
+            principal: Arc::new(Principal {
                 name: "key:test".into(),
                 tenant: Some("acme".parse().unwrap()),
                 operator: false,
                 grants: grants.iter().map(grant).collect(),
                 directory_seq: 1,
-            },
+            }),
             tenant: Some((TenantId(1), Epoch(1))),
             request_id: "request-1".into(),
             deadline: Duration::from_secs(10),

@@ -14,12 +14,11 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http::Request;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
 
 use super::{deliveries::Deliveries, transport::Transport};
-use crate::connection::{Body, Connection, Endpoint};
+use crate::connection::{Answer, Body, Connection, Endpoint};
 
 /// A watch must say something within this.
 const FIRST_WORD: Duration = Duration::from_secs(30);
@@ -120,7 +119,7 @@ fn ended(transport: Transport, deliveries: &Deliveries, outcome: Result<()>) {
     }
 }
 
-async fn piece(body: &mut Incoming) -> Result<Option<Bytes>> {
+async fn piece(body: &mut Answer) -> Result<Option<Bytes>> {
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
             return Ok(Some(data));
@@ -132,7 +131,7 @@ async fn piece(body: &mut Incoming) -> Result<Option<Bytes>> {
 async fn follow(
     transport: Transport,
     _open: Arc<Connection>,
-    mut body: Incoming,
+    mut body: Answer,
     mut buffer: BytesMut,
     deliveries: &Deliveries,
 ) -> Result<()> {

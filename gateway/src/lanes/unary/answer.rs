@@ -15,9 +15,9 @@ use conflux_common::{
 use http::{HeaderMap, Response, StatusCode, header, response::Parts};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
 use super::retry::Trouble;
+use crate::upstream::Incoming;
 
 /// Answers up to this size are read whole before the client sees their first byte.
 const WHOLE: usize = 4 << 20;
@@ -36,20 +36,20 @@ pub struct Answered {
 
 impl Answered {
     /// Reads it.
-    pub async fn read(response: Response<Incoming>) -> Result<Self, hyper::Error> {
+    pub async fn read(response: Response<Incoming>) -> Result<Self, h2::Error> {
         let (parts, mut body) = response.into_parts();
-        let mut data = BytesMut::new();
+        let mut data = Bytes::new();
         let mut trailers = None;
         while let Some(frame) = body.frame().await {
             match frame?.into_data() {
-                Ok(chunk) => data.extend_from_slice(&chunk),
+                Ok(chunk) => data = joined(data, chunk),
                 Err(frame) => trailers = frame.into_trailers().ok(),
             }
             if data.len() > WHOLE {
-                return Ok(Self { parts, data: data.freeze(), trailers: None, rest: Some(body) });
+                return Ok(Self { parts, data, trailers: None, rest: Some(body) });
             }
         }
-        Ok(Self { parts, data: data.freeze(), trailers, rest: None })
+        Ok(Self { parts, data, trailers, rest: None })
     }
 
     /// Why it is no answer for the client: a refusal that the gateway can do something about.
@@ -131,6 +131,16 @@ impl Answered {
     }
 }
 
+/// One after the other. Most answers come in one piece, which is taken as it is.
+fn joined(before: Bytes, more: Bytes) -> Bytes {
+    if before.is_empty() {
+        return more;
+    }
+    let mut all = BytesMut::from(before);
+    all.extend_from_slice(&more);
+    all.freeze()
+}
+
 /// Takes out what is only between a shard and us, or of that connection.
 fn keep_public(of: &mut HeaderMap) {
     let public = [headers::EPOCH, headers::REVISION, headers::AGE_MS, headers::ERROR_BODY];
@@ -156,9 +166,9 @@ struct Replay {
 
 impl http_body::Body for Replay {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = h2::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         if let Some(data) = self.data.take() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
