@@ -97,8 +97,9 @@ pub async fn gate(asked: &Planting) -> Result<u8> {
     ensure!(!bugs.is_empty(), "no planted bug has such a name");
     let out = child::directory(&asked.load.out, &format!("gate-{}", asked.seed))?;
     println!("| bug | what it does | found by |\n|---|---|---|");
-    let rows = stream::iter(bugs).map(|bug| one(asked, &out, bug)).buffered(asked.jobs);
-    let rows: Vec<Row> = rows.inspect_ok(|row| println!("{}", line(row))).try_collect().await?;
+    let rows = stream::iter(bugs).map(|bug| one(asked, &out, bug)).buffer_unordered(asked.jobs);
+    let mut rows: Vec<Row> = rows.inspect_ok(|row| println!("{}", line(row))).try_collect().await?;
+    rows.sort_by_key(|row| BUGS.iter().position(|bug| bug.name == row.bug.name));
     let missed: Vec<&str> = rows.iter().filter(|row| !row.found).map(|row| row.bug.name).collect();
     println!("{} of {} planted bugs were found; not found: {missed:?}", rows.len() - missed.len(), rows.len());
     let code = u8::from(!missed.is_empty());
