@@ -608,10 +608,12 @@ pub fn free_port() -> Result<String> {
     Ok(socket.local_addr()?.to_string())
 }
 
-/// Whether the process exists and is no zombie.
+/// Whether the process exists and is no zombie. One that was killed keeps its ports for as long as a thread of it waits for a disk:
+/// its first thread is a zombie by then.
 pub fn runs(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|s| !s.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let zombie = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
+    !zombie || std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1)
 }
 
 impl Drop for Federation {
