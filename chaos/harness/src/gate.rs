@@ -72,6 +72,8 @@ struct Row {
     #[serde(flatten)]
     bug: Bug,
     found: bool,
+    /// The seed of the last run with it.
+    seed: u64,
     /// None: the run could not be done.
     verdict: Option<String>,
     /// The checkers with violations.
@@ -91,12 +93,12 @@ struct Table {
 /// # Errors
 /// Where a run cannot be started, or no bug has the name that was asked for.
 pub async fn gate(asked: &Planting) -> Result<u8> {
-    ensure!(asked.jobs > 0, "jobs begin at 1");
+    ensure!(asked.jobs > 0 && asked.attempts > 0, "jobs and attempts begin at 1");
     let chosen = |bug: &&Bug| asked.only.is_empty() || asked.only.iter().any(|only| only == bug.name);
     let bugs: Vec<Bug> = BUGS.iter().filter(chosen).copied().collect();
     ensure!(!bugs.is_empty(), "no planted bug has such a name");
     let out = child::directory(&asked.load.out, &format!("gate-{}", asked.seed))?;
-    println!("| bug | what it does | found by |\n|---|---|---|");
+    println!("{HEAD}");
     let rows = stream::iter(bugs).map(|bug| one(asked, &out, bug)).buffer_unordered(asked.jobs);
     let mut rows: Vec<Row> = rows.inspect_ok(|row| println!("{}", line(row))).try_collect().await?;
     rows.sort_by_key(|row| BUGS.iter().position(|bug| bug.name == row.bug.name));
@@ -111,14 +113,21 @@ async fn one(asked: &Planting, out: &Path, bug: Bug) -> Result<Row> {
     let fault = bug.under.iter().map(|words| (*words).to_owned()).collect();
     let load = Load { fault, moves: bug.moves.or(asked.load.moves), ..asked.load.clone() };
     let out = out.join(bug.name);
-    let child = Child { seed: asked.seed, seconds: asked.seconds, load: &load, out: &out, bug: Some(bug.name) };
-    Ok(row(bug, child.run().await?))
+    let mut seed = asked.seed;
+    loop {
+        let child = Child { seed, seconds: asked.seconds, load: &load, out: &out, bug: Some(bug.name) };
+        let row = row(bug, seed, child.run().await?);
+        seed += 1;
+        if row.found || seed == asked.seed + asked.attempts {
+            return Ok(row);
+        }
+    }
 }
 
-fn row(bug: Bug, run: Option<Summary>) -> Row {
+fn row(bug: Bug, seed: u64, run: Option<Summary>) -> Row {
     let verdict = run.as_ref().map(|run| run.verdict.clone());
     let by: Vec<Found> = run.into_iter().flat_map(|run| run.findings).filter(|f| f.violations > 0).collect();
-    Row { bug, found: !by.is_empty(), verdict, by }
+    Row { bug, found: !by.is_empty(), seed, verdict, by }
 }
 
 /// As it stands in docs/chaos.md.
@@ -130,16 +139,15 @@ fn line(row: &Row) -> String {
         (false, Some(verdict)) => format!("**not found** ({verdict})"),
         (false, None) => "**not found**: the run could not be done".into(),
     };
-    format!("| `{}` | {} | {by} |", row.bug.name, row.bug.does)
+    format!("| `{}` | {} | {by} | {} |", row.bug.name, row.bug.does, row.seed)
 }
+
+const HEAD: &str = "| bug | what it does | found by | seed |\n|---|---|---|---|";
 
 /// `gate.json` and `gate.md`.
 fn write(table: &Table, out: &Path) -> Result<()> {
     std::fs::write(out.join("gate.json"), serde_json::to_vec_pretty(table)?)?;
-    let mut page = format!(
-        "Seed {}, {} s of harm each.\n\n| bug | what it does | found by |\n|---|---|---|\n",
-        table.seed, table.seconds
-    );
+    let mut page = format!("From seed {} on, {} s of harm in each run.\n\n{HEAD}\n", table.seed, table.seconds);
     for row in &table.rows {
         page.push_str(&line(row));
         page.push('\n');
@@ -159,9 +167,9 @@ mod tests {
         let found =
             |violations| Found { checker: "audit chain".into(), violations, undecided: 1, first_at: Some(1_500_000) };
         let run = |violations| Summary { verdict: "v".into(), findings: vec![found(violations)], ..Summary::default() };
-        assert!(line(&row(BUGS[0], Some(run(2)))).ends_with("| audit chain (2, 1.5 s) |"));
-        assert!(!row(BUGS[0], Some(run(0))).found);
-        assert!(!row(BUGS[0], None).found);
+        assert!(line(&row(BUGS[0], 6, Some(run(2)))).ends_with("| audit chain (2, 1.5 s) | 6 |"));
+        assert!(!row(BUGS[0], 6, Some(run(0))).found);
+        assert!(!row(BUGS[0], 6, None).found);
     }
 
     fn sources(below: PathBuf, all: &mut String) {

@@ -137,6 +137,9 @@ struct Planting {
     /// How long harm is done with each bug.
     #[arg(long, default_value_t = 40)]
     seconds: u64,
+    /// Runs with each bug, the seed one higher each time, until one of them finds it: some show only where a fault meets a moment.
+    #[arg(long, default_value_t = 3)]
+    attempts: u64,
     /// Bugs at a time.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
