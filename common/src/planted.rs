@@ -6,16 +6,22 @@
 pub const VARIABLE: &str = "CONFLUX_PLANTED";
 
 /// Whether this process has the bug of this name.
+#[cfg(debug_assertions)]
 #[inline]
 pub fn has(bug: &str) -> bool {
-    #[cfg(debug_assertions)]
-    return sown::has(bug);
-    #[cfg(not(debug_assertions))]
-    {
-        let _ = bug;
-        false
-    }
+    sown::has(bug)
 }
+
+/// No process of a release build has any.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub const fn has(_bug: &str) -> bool {
+    false
+}
+
+// A release build in which a bug could be planted does not compile: only what says no at compile time passes here.
+#[cfg(not(debug_assertions))]
+const _: () = assert!(!has("unchecked_epoch"), "a bug can be planted in a release build");
 
 #[cfg(debug_assertions)]
 mod sown {

@@ -90,6 +90,7 @@ async fn snapshot_and_purge<A: App>(replica: &Replica<A>, member: &Member<A>) ->
     let mut data = member.raft.data_metrics();
     let reached = |at: &Option<crate::types::LogId>| at.as_ref().map_or(0, |id| id.index) >= target;
     if target > 0 && !reached(&data.borrow_and_update().snapshot.clone()) {
+        replica.state.check_room().map_err(ProposeError::Refused)?;
         member.raft.trigger().snapshot().await.map_err(|_| ProposeError::Stopping)?;
         let deadline = tokio::time::Instant::now() + SNAPSHOT_WITHIN;
         while !reached(&data.borrow_and_update().snapshot.clone()) {

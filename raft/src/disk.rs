@@ -32,6 +32,9 @@ const RESERVE_BYTES: u64 = 64 << 20;
 #[derive(Debug, Clone)]
 pub struct DataDir {
     root: PathBuf,
+    /// A test's disk has no more than this free.
+    #[cfg(test)]
+    pub(crate) at_most_free: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
 /// What was found in it.
@@ -65,7 +68,11 @@ impl Free {
 impl DataDir {
     /// Without looking at it.
     pub(crate) fn at(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self {
+            root: root.to_owned(),
+            #[cfg(test)]
+            at_most_free: std::sync::Arc::new(u64::MAX.into()),
+        }
     }
 
     /// Refuses what is no complete data directory. Changes nothing.
@@ -82,7 +89,7 @@ impl DataDir {
 
     /// Looks at the directory, making it if it is not there. Refuses a newer format, and one of which a part is missing.
     pub(crate) fn open(root: &Path) -> Result<(Self, Found), OpenError> {
-        let dir = Self { root: root.to_owned() };
+        let dir = Self::at(root);
         fs::create_dir_all(root).map_err(|e| io_error("making", root, e))?;
         match fs::read_to_string(dir.format()) {
             Ok(text) if text.trim() == creating() => {
@@ -214,7 +221,10 @@ impl DataDir {
         let used = stat.blocks().saturating_sub(stat.blocks_free());
         let usable = used + stat.blocks_available();
         let fraction = if usable == 0 { 0.0 } else { stat.blocks_available() as f64 / usable as f64 };
-        Ok(Free { fraction, bytes: stat.blocks_available() as u64 * stat.fragment_size() as u64 })
+        let bytes = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+        #[cfg(test)]
+        let bytes = bytes.min(self.at_most_free.load(std::sync::atomic::Ordering::Relaxed));
+        Ok(Free { fraction, bytes })
     }
 
     /// Takes the reserve: 64 MiB, or one percent of a smaller file system. Nothing happens if it is there.

@@ -168,6 +168,11 @@ impl<A: App> StateHandle<A> {
         generation.bytes()
     }
 
+    /// Says what is missing where the disk has no room for a snapshot.
+    pub(crate) fn check_room(&self) -> Result<(), String> {
+        self.shared.check_room()
+    }
+
     /// Makes everything applied so far durable.
     pub async fn sync(&self) -> Result<(), FatalError> {
         let shared = self.shared.clone();

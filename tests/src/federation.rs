@@ -84,8 +84,10 @@ pub struct Federation {
     /// Further ones, by member, from its next start on.
     own_env: HashMap<String, Vec<(String, String)>>,
     directory: Option<tempfile::TempDir>,
-    // Two cores cannot hold the election timers of several federations: one at a time on a machine.
-    _turn: Flock<OwnedFd>,
+    /// The first port of its block.
+    first_port: u16,
+    // Two cores cannot hold the election timers of several federations: of those that tests start, one at a time on a machine.
+    _turn: Option<Flock<OwnedFd>>,
 }
 
 /// The binary under test.
@@ -119,23 +121,27 @@ impl Federation {
 
     /// The same in this directory.
     pub async fn start_in(directory: tempfile::TempDir, shape: Shape, settings: &[&str]) -> Result<Self> {
-        Self::start_in_with(directory, shape, settings, Vec::new()).await
+        let turn = tokio::task::spawn_blocking(take_turn).await??;
+        let mut started = Self::start_in_with(directory, shape, settings, Vec::new()).await?;
+        started._turn = Some(turn);
+        Ok(started)
     }
 
-    /// The same; every process gets these environment variables too.
+    /// The same beside whatever others run; every process gets these environment variables too.
     pub async fn start_in_with(
         directory: tempfile::TempDir,
         shape: Shape,
         settings: &[&str],
         mut env: Vec<(String, String)>,
     ) -> Result<Self> {
-        let turn = tokio::task::spawn_blocking(take_turn).await??;
         let failpoints = directory.path().join(FAILPOINTS);
         std::fs::create_dir(&failpoints)?;
         env.push((conflux_common::failpoint::VARIABLE.into(), failpoints.display().to_string()));
         let (dev, description) = Self::launch(directory.path(), shape, settings, &env).await?;
         let (restarted, own_env) = (Vec::new(), HashMap::new());
-        Ok(Self { description, dev, restarted, env, own_env, directory: Some(directory), _turn: turn })
+        let ports = description.members.iter().filter_map(|m| m.address.rsplit(':').next()?.parse().ok());
+        let first_port = ports.min().context("a member with a port")?;
+        Ok(Self { description, dev, restarted, env, own_env, directory: Some(directory), first_port, _turn: None })
     }
 
     async fn launch(
@@ -380,16 +386,36 @@ impl Federation {
     /// settings of another member with its own name, ports and directories. It waits to be let in.
     pub async fn add_member(&mut self, group: &str, name: &str) -> Result<()> {
         let model = self.members(group).into_iter().next().context("a group with a member")?;
-        self.write_member(&model, Ports::of(name)?, None).await?;
+        let ports = self.ports_of(&[name.to_owned()])?.remove(0);
+        self.write_member(&model, ports, None).await?;
         self.restart(name);
         Ok(())
+    }
+
+    /// Ports of new members, in the block that `conflux dev` has claimed for the federation and above those that it uses: the system
+    /// gives none of them to an outgoing connection while a member is down.
+    fn ports_of(&self, names: &[String]) -> Result<Vec<Ports>> {
+        let port = |address: &str| address.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+        let members = self.description.members.iter().filter_map(|m| port(&m.address));
+        let gateways = self.description.gateways.iter().filter_map(|g| port(&g.url));
+        let used: Vec<u16> = members.chain(gateways).collect();
+        let first = self.first_port;
+        let free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        let threes = (0..PORTS_OF_BLOCK / 3).map(|n| first + 3 * n);
+        let mut threes = threes.filter(|p| !used.contains(p) && free(*p) && free(p + 1) && free(p + 2));
+        let of = |name: &String| {
+            let first = threes.next().context("no more free ports in the federation's block")?;
+            let at = |n: u16| format!("127.0.0.1:{}", first + n);
+            Ok(Ports { member: name.clone(), service: at(0), raft: at(1), metrics: at(2) })
+        };
+        names.iter().map(of).collect()
     }
 
     /// Makes a shard group of three new processes beside those that run, by the settings of another one. Returns their
     /// names; none of them is started.
     pub async fn plan_group(&mut self, like: &str, group: &str) -> Result<Vec<String>> {
         let model = self.members(like).into_iter().next().context("a group with a member")?;
-        let members = (1..=3).map(|n| Ports::of(&format!("{group}-{n}"))).collect::<Result<Vec<_>>>()?;
+        let members = self.ports_of(&[1, 2, 3].map(|n| format!("{group}-{n}")))?;
         let founders: Vec<toml::Value> = members.iter().map(Ports::founder).collect();
         for member in &members {
             self.write_member(&model, member.clone(), Some((group, &founders))).await?;
@@ -552,6 +578,9 @@ impl Federation {
     }
 }
 
+/// `conflux dev` claims ports by blocks of so many.
+const PORTS_OF_BLOCK: u16 = 99;
+
 /// A new member's name and addresses.
 #[derive(Clone)]
 struct Ports {
@@ -562,10 +591,6 @@ struct Ports {
 }
 
 impl Ports {
-    fn of(member: &str) -> Result<Self> {
-        Ok(Self { member: member.into(), raft: free_port()?, service: free_port()?, metrics: free_port()? })
-    }
-
     /// Its line in the list of founders: by name, as on machines that have one.
     fn founder(&self) -> toml::Value {
         let named = |address: &str| address.replace("127.0.0.1", "localhost");
@@ -583,10 +608,12 @@ pub fn free_port() -> Result<String> {
     Ok(socket.local_addr()?.to_string())
 }
 
-/// Whether the process exists and is no zombie.
+/// Whether the process exists and is no zombie. One that was killed keeps its ports for as long as a thread of it waits for a disk:
+/// its first thread is a zombie by then.
 pub fn runs(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|s| !s.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let zombie = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
+    !zombie || std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1)
 }
 
 impl Drop for Federation {

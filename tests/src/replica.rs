@@ -61,6 +61,16 @@ pub async fn connect(federation: &Federation, files: TlsFiles, member: &Member) 
     Ok(endpoint.connect_with_connector(connector).await?)
 }
 
+/// Whether the member answers at all on this connection: a refusal of its own is an answer.
+pub async fn is_heard(channel: Channel) -> bool {
+    let mut client = ShardServiceClient::new(channel);
+    match client.history(internal::HistoryRequest::default()).await {
+        Ok(_) => true,
+        // What the connection said has a cause here, what the member said has none.
+        Err(status) => std::error::Error::source(&status).is_none(),
+    }
+}
+
 /// A tenant keeps at least 10,000 events: of a longer history only the end can be asked for.
 const RETAINED: u64 = 9_000;
 

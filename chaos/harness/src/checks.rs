@@ -1,12 +1,13 @@
 //! The verdicts. Each checker says what it looked at, and of what it found the first few in words.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
 use crate::{
     history::{ABSENT, Ask, Call, Micros, Told, hash_of},
     linear,
+    workload::of_set,
 };
 
 /// How many findings of a kind are put into words.
@@ -62,14 +63,21 @@ fn by_register(calls: &[Call]) -> BTreeMap<(usize, &str), Vec<&Call>> {
     registers
 }
 
-/// Each register by itself is linearizable.
+/// How many operations [`linearizability`] puts in order.
+pub fn looked_at(calls: &[Call]) -> usize {
+    calls.iter().filter(|c| c.part == 0 && linear::counts(c)).count()
+}
+
+/// Each register by itself is linearizable. The registers of a set are one: a changeset writes all of them at once.
 pub fn linearizability(calls: &[Call]) -> Finding {
     let mut finding = Finding::new("linearizability of each register");
-    let (mut looked_at, mut registers) = (0, 0);
-    for ((tenant, register), calls) in by_register(calls) {
-        let calls: Vec<Call> = calls.into_iter().cloned().collect();
+    let (looked_at, mut registers) = (looked_at(calls), 0);
+    let mut sets: BTreeMap<(usize, &str), Vec<Call>> = BTreeMap::new();
+    for call in calls.iter().filter(|c| c.part == 0) {
+        sets.entry((call.tenant, of_set(&call.register))).or_default().push(call.clone());
+    }
+    for ((tenant, register), calls) in sets {
         registers += 1;
-        looked_at += calls.iter().filter(|c| !matches!(c.ask, Ask::Stale { .. }) && c.told != Told::NotApplied).count();
         match linear::check(&calls) {
             linear::Verdict::Linearizable => {}
             linear::Verdict::Undecided => finding.undecided += 1,
@@ -128,7 +136,9 @@ pub fn freshness(calls: &[Call], tenants: usize) -> Finding {
                         let words = "written under a revision that was over before it was asked";
                         finding.wrong_at(call.ended, || format!("{words}: {call:?}"));
                     }
-                    if let Some(twin) = taken.insert(revision, call) {
+                    // The writes of a changeset have one.
+                    let twin = taken.insert(revision, call);
+                    if let Some(twin) = twin.filter(|twin| twin.writes() != call.writes()) {
                         finding
                             .wrong_at(call.ended, || format!("two writes under one revision: {twin:?} and {call:?}"));
                     }
@@ -250,6 +260,70 @@ pub fn versions(calls: &[Call], stored: &BTreeMap<(usize, String), Vec<Stored>>)
     }
     finding.looked_at = format!("{acknowledged} acknowledged writes");
     finding
+}
+
+/// The registers that were written at a revision by a changeset.
+pub type SetsAt = BTreeMap<u64, BTreeSet<String>>;
+
+/// By tenant.
+pub fn sets_at(calls: &[Call], tenant: usize) -> SetsAt {
+    let mut sets = SetsAt::new();
+    for call in calls.iter().filter(|c| c.tenant == tenant && of_set(&c.register) != c.register) {
+        if let Some(revision) = call.wrote() {
+            sets.entry(revision).or_default().insert(call.register.clone());
+        }
+    }
+    sets
+}
+
+/// What a watcher was told, by revisions: what comes again is one of its own.
+pub fn by_revision<'a>(told: impl Iterator<Item = (u64, &'a str)>) -> Vec<(u64, BTreeSet<&'a str>)> {
+    let mut all: Vec<(u64, BTreeSet<&str>)> = Vec::new();
+    for (revision, name) in told {
+        match all.last_mut() {
+            Some((last, names)) if *last == revision && !names.contains(name) => {
+                names.insert(name);
+            }
+            _ => all.push((revision, [name].into())),
+        }
+    }
+    all
+}
+
+/// A watcher was told of all registers of each changeset, and of one alone otherwise.
+pub fn whole(watcher: &str, told: &[(u64, BTreeSet<&str>)], sets: &SetsAt, finding: &mut Finding) {
+    for (revision, names) in told {
+        let right = match sets.get(revision) {
+            Some(set) => names.iter().map(|name| name.trim_end_matches(".json")).eq(set.iter().map(String::as_str)),
+            None => true,
+        };
+        if !right {
+            finding.wrong(|| format!("{watcher}: of revision {revision} only {names:?} were told"));
+        }
+    }
+}
+
+/// The registers of each set have the same history: version for version the same contents.
+pub fn sets_agree(stored: &BTreeMap<(usize, String), Vec<Stored>>, finding: &mut Finding) {
+    let mut first: BTreeMap<(usize, &str), (&str, Vec<&str>)> = BTreeMap::new();
+    for ((tenant, register), versions) in stored {
+        let set = of_set(register);
+        if set == register {
+            continue;
+        }
+        let mut numbered: Vec<(u64, &str)> = versions.iter().map(|v| (v.number, v.hash.as_str())).collect();
+        numbered.sort_unstable();
+        let hashes: Vec<&str> = numbered.into_iter().map(|(_, hash)| hash).collect();
+        match first.get(&(*tenant, set)) {
+            None => {
+                first.insert((*tenant, set), (register, hashes));
+            }
+            Some((other, theirs)) if *theirs != hashes => {
+                finding.wrong(|| format!("tenant {tenant}: {register} and {other} have other histories"));
+            }
+            Some(_) => {}
+        }
+    }
 }
 
 /// When a revision was made, as far as its writer knows.

@@ -3,7 +3,7 @@
 use super::*;
 
 fn call(ask: Ask, told: Told, began: u64, ended: u64) -> Call {
-    Call { client: 0, tenant: 0, register: "r".into(), ask, told, began, ended, sent: 1 }
+    Call { client: 0, tenant: 0, register: "r".into(), ask, told, began, ended, sent: 1, part: 0 }
 }
 
 fn put(value: u64, revision: u64, began: u64, ended: u64) -> Call {
@@ -81,4 +81,43 @@ fn group_time_is_not_pushed() {
     assert!(group_time(&calls, &stored(1_000_100), 1_000_000).passed());
     let found = group_time(&calls, &stored(1_000_100 + AHEAD_MS + 1), 1_000_000);
     assert_eq!((found.violations, found.first_at), (1, Some(100_000)));
+}
+
+fn part(register: &str, part: usize, value: u64, revision: u64) -> Call {
+    let register = register.to_owned();
+    Call { register, part, ..put(value, revision, revision * 100, revision * 100 + 50) }
+}
+
+/// Half of a changeset must be seen for what it is, wherever it shows.
+#[test]
+fn changesets_are_whole() {
+    let calls = [part("s0-0-0", 0, 5, 1), part("s0-0-1", 1, 5, 1), part("r0-1", 0, 6, 2)];
+    let sets = sets_at(&calls, 0);
+    assert_eq!(sets.keys().copied().collect::<Vec<_>>(), [1]);
+    let told = |names: &[(u64, &'static str)]| {
+        let mut finding = Finding::new("test");
+        whole("w", &by_revision(names.iter().copied()), &sets, &mut finding);
+        finding.violations
+    };
+    assert_eq!(told(&[(1, "s0-0-0.json"), (1, "s0-0-1.json"), (2, "r0-1.json")]), 0);
+    assert_eq!(told(&[(1, "s0-0-0.json"), (2, "r0-1.json")]), 1);
+    // One and the same again is no part of a set.
+    assert_eq!(by_revision([(1, "a"), (1, "a")].into_iter()).len(), 2);
+
+    let version = |hash: &str| Stored { number: 1, hash: hash.into(), created_ms: 0 };
+    let agree = |other: &str| {
+        let mut finding = Finding::new("test");
+        let stored = [((0, "s0-0-0".to_owned()), vec![version("x")]), ((0, "s0-0-1".to_owned()), vec![version(other)])];
+        sets_agree(&stored.into(), &mut finding);
+        finding.violations
+    };
+    assert_eq!((agree("x"), agree("y")), (0, 1));
+
+    // Whoever reads another register of the set after a changeset was seen must see it too.
+    let saw = |register: &str, value, began| {
+        let told = Told::Saw { value, revision: 1, age_ms: 0 };
+        Call { register: register.into(), ..call(Ask::Read, told, began, began + 1) }
+    };
+    assert_eq!(linearizability(&[&calls[..], &[saw("s0-0-1", 5, 500)]].concat()).violations, 0);
+    assert_eq!(linearizability(&[&calls[..], &[saw("s0-0-1", ABSENT, 500)]].concat()).violations, 1);
 }

@@ -180,8 +180,17 @@ pub fn flip(data_dir: &Path, kept: Kept, bits: u32, pick: u64) -> Result<String>
         Kept::State => "state",
         Kept::Snapshot => "snapshots",
     });
+    flip_below(&below, data_dir, bits, pick)
+}
+
+/// Flips bits of one file of a directory; says which.
+pub fn flip_any(directory: &Path, bits: u32, pick: u64) -> Result<String> {
+    flip_below(directory, directory, bits, pick)
+}
+
+fn flip_below(below: &Path, seen_from: &Path, bits: u32, pick: u64) -> Result<String> {
     let mut files = Vec::new();
-    gather(&below, &mut files)?;
+    gather(below, &mut files)?;
     files.sort();
     if files.is_empty() {
         bail!("{} holds no file to damage", below.display());
@@ -197,7 +206,7 @@ pub fn flip(data_dir: &Path, kept: Kept, bits: u32, pick: u64) -> Result<String>
         file.write_all_at(&byte, at)?;
     }
     file.sync_all()?;
-    Ok(format!("{bits} bits of {} ({length} bytes)", path.strip_prefix(data_dir).unwrap_or(path).display()))
+    Ok(format!("{bits} bits of {} ({length} bytes)", path.strip_prefix(seen_from).unwrap_or(path).display()))
 }
 
 /// Files that hold data; what RocksDB tells people is none.

@@ -140,8 +140,7 @@ impl Ground {
         let operator = &self.operators[0];
         let body = json!({ "name": name, "shard": shard });
         operator.post_json("/api/v1/admin/tenants", &body).await?.expect(&[201, 202])?;
-        let most =
-            json!({"configs": 100_000, "config_bytes": 1 << 20, "versions": 1_000_000, "total_bytes": 1u64 << 40});
+        let most = quotas(100_000);
         // 202: kept, and its shard has not confirmed it yet.
         eventually(Duration::from_secs(20), || async {
             operator.put_json(&format!("/api/v1/admin/tenants/{name}/quotas"), &most).await?.expect(&[200])
@@ -204,6 +203,11 @@ impl Ground {
     pub async fn ask(&self, path: &str) -> Result<Value> {
         ask(&self.operators, path).await
     }
+}
+
+/// So many configs, and of all else more than a run needs.
+pub fn quotas(configs: u64) -> Value {
+    json!({"configs": configs, "config_bytes": 1 << 20, "versions": 1_000_000, "total_bytes": 1u64 << 40})
 }
 
 /// Asks at one gateway after the other.

@@ -2,7 +2,7 @@
 //!
 //! A register is one config. Each write puts a value that nobody else ever writes, so that a read tells which write it saw.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -21,6 +21,11 @@ impl Clock {
 
     pub fn now(self) -> Micros {
         u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Returns at once where that is over.
+    pub async fn sleep_until(self, at_ms: u64) {
+        tokio::time::sleep(Duration::from_millis(at_ms.saturating_sub(self.now() / 1000))).await;
     }
 }
 
@@ -77,6 +82,8 @@ pub struct Call {
     pub ended: Micros,
     /// How often it was sent under its key.
     pub sent: u32,
+    /// 0: a call by itself, or the first register of a changeset. Else which other one: it is no call of its own.
+    pub part: usize,
 }
 
 impl Call {

@@ -83,11 +83,17 @@ pub fn promises(witness: &Path) -> Finding {
 }
 
 /// What each watcher saw, once it has seen the last or half a minute is over.
-pub async fn watchers(ground: &Ground, last: &[u64], calls: &[Call], within: Duration) -> (Finding, usize) {
+pub async fn watchers(
+    ground: &Ground,
+    last: &[u64],
+    calls: &[Call],
+    within: Duration,
+    sets: &mut Finding,
+) -> (Finding, usize) {
     let mut finding = Finding::new("sequence of each watcher");
     let (mut events, mut resumed) = (0, 0);
     for (n, (tenant, last)) in ground.tenants.iter().zip(last).enumerate() {
-        let made = checks::made_at(calls, n);
+        let (made, made_sets) = (checks::made_at(calls, n), checks::sets_at(calls, n));
         for watcher in &tenant.watchers {
             let caught_up = || async {
                 let at = watcher.seen().last().map_or(0, |s| s.revision);
@@ -95,10 +101,13 @@ pub async fn watchers(ground: &Ground, last: &[u64], calls: &[Call], within: Dur
                 Ok(())
             };
             let _ = eventually(within, caught_up).await; // the sequence says it in more words
-            let seen: Vec<u64> = watcher.seen().iter().map(|s| s.revision).collect();
-            events += seen.len();
+            let told = watcher.seen();
+            events += told.len();
+            let told = checks::by_revision(told.iter().map(|s| (s.revision, s.name.as_str())));
+            let seen: Vec<u64> = told.iter().map(|(revision, _)| *revision).collect();
             resumed += watcher.resumed();
             let name = format!("{:?} on {}", watcher.transport, tenant.name);
+            checks::whole(&name, &told, &made_sets, sets);
             checks::sequence(&name, &seen, (tenant.watched_from, *last), &made, &mut finding);
         }
     }

@@ -31,7 +31,7 @@ fn step(state: u64, call: &Call) -> Option<u64> {
 }
 
 /// Whether the call says anything about the order.
-fn counts(call: &Call) -> bool {
+pub fn counts(call: &Call) -> bool {
     match (call.ask, call.told) {
         (_, Told::NotApplied) | (Ask::Stale { .. }, _) => false,
         (Ask::Read, Told::Saw { .. }) => true,

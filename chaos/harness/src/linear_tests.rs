@@ -3,7 +3,7 @@
 use super::*;
 
 fn call(ask: Ask, told: Told, began: u64, ended: u64) -> Call {
-    Call { client: 0, tenant: 0, register: "r".into(), ask, told, began, ended, sent: 1 }
+    Call { client: 0, tenant: 0, register: "r".into(), ask, told, began, ended, sent: 1, part: 0 }
 }
 
 const DONE: Told = Told::Wrote { revision: 1, version: 1 };

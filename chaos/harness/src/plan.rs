@@ -193,6 +193,16 @@ pub enum Fault {
     RotateCertificates {
         group: usize,
     },
+    /// Revokes a stranger's certificate and a member's own while both are in use; the member then gets a new one.
+    RevokeCertificates {
+        group: usize,
+        member: usize,
+    },
+    /// Takes a backup of everything, flips bits in it, and asks whether it is whole.
+    FlipBackup {
+        bits: u32,
+        pick: u64,
+    },
     /// The watchers of a tenant read nothing for a time; then some are cut off and resume.
     SlowReaders {
         tenant: usize,
@@ -240,6 +250,8 @@ impl Fault {
             Fault::GrowAndShrink { .. } => "grow and shrink",
             Fault::RollingRestart { .. } => "rolling restart",
             Fault::RotateCertificates { .. } => "rotate certificates",
+            Fault::RevokeCertificates { .. } => "revoke certificates in use",
+            Fault::FlipBackup { .. } => "flip bits of a backup",
             Fault::SlowReaders { .. } => "slow readers",
         }
     }
@@ -315,9 +327,12 @@ pub struct Means {
     pub clocks: bool,
 }
 
+/// However often moves are asked for.
+const LEAST_MOVES_MS: u64 = 100;
+
 /// The faults of a run: one track of what is done to processes, links and disks, one of moves, by time. `only`: of the first
-/// track those whose kind has one of these words in it; none: all.
-pub fn schedule(seed: u64, seconds: u64, grounds: Grounds, only: &[String]) -> Vec<Planned> {
+/// track those whose kind has one of these words in it; none: all. `moves`: milliseconds between moves; none: 3 to 8 s.
+pub fn schedule(seed: u64, seconds: u64, grounds: Grounds, only: &[String], moves: Option<u64>) -> Vec<Planned> {
     let mut rng = StdRng::seed_from_u64(seed);
     let end = seconds * 1000;
     let mut planned = Vec::new();
@@ -338,7 +353,7 @@ pub fn schedule(seed: u64, seconds: u64, grounds: Grounds, only: &[String]) -> V
     let mut at = 4_000;
     while grounds.moves && at < end {
         planned.push(Planned { at_ms: at, fault: Fault::Move { tenant: rng.random_range(0..grounds.tenants) } });
-        at += rng.random_range(3_000..8_000);
+        at += moves.unwrap_or_else(|| rng.random_range(3_000..8_000)).max(LEAST_MOVES_MS);
     }
     planned.sort_by_key(|p| p.at_ms);
     planned
@@ -400,6 +415,9 @@ fn operators(rng: &mut StdRng, grounds: Grounds, all: &mut Vec<Fault>) {
     all.push(Fault::GrowAndShrink { group: rng.random_range(0..grounds.groups) });
     all.push(Fault::RollingRestart { group: rng.random_range(0..grounds.groups) });
     all.push(Fault::RotateCertificates { group: rng.random_range(0..grounds.groups) });
+    let (group, member) = self::member(rng, grounds);
+    all.push(Fault::RevokeCertificates { group, member });
+    all.push(Fault::FlipBackup { bits: rng.random_range(1..9), pick: rng.random() });
 }
 
 /// The directed links of three members, as bits of [`Fault::CutLinks`].
@@ -451,53 +469,5 @@ fn disks(rng: &mut StdRng, grounds: Grounds, all: &mut Vec<Fault>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    const EVERYTHING: Means = Means { processes: true, links: true, disks: true, clocks: true };
-    const ALL: Grounds = Grounds { groups: 3, gateways: 2, tenants: 2, moves: true, means: EVERYTHING };
-
-    fn kinds_of(planned: &[Planned]) -> BTreeSet<&'static str> {
-        planned.iter().map(|p| p.fault.kind()).collect()
-    }
-
-    /// A seed found to break something must break it again.
-    #[test]
-    fn a_seed_gives_one_schedule() {
-        assert_eq!(schedule(7, 600, ALL, &[]), schedule(7, 600, ALL, &[]));
-        assert_ne!(schedule(7, 600, ALL, &[]), schedule(8, 600, ALL, &[]));
-        let first: Vec<Planned> = schedule(7, 60, ALL, &[]);
-        assert!(first.windows(2).all(|w| w[0].at_ms <= w[1].at_ms));
-    }
-
-    /// Somebody else's federation is asked for what any operator may ask, and no process of it is touched.
-    #[test]
-    fn what_runs_already_is_not_killed() {
-        let means = Means { processes: false, links: false, disks: false, clocks: false };
-        let gentle = kinds_of(&schedule(7, 600, Grounds { means, ..ALL }, &[]));
-        assert_eq!(gentle, ["move a tenant", "slow readers", "transfer the leader"].into());
-    }
-
-    /// Seven minutes see every kind.
-    #[test]
-    fn a_run_sees_every_kind() {
-        let kinds = kinds_of(&schedule(1, 400, ALL, &[]));
-        assert_eq!(kinds.len(), 37, "{kinds:?}");
-    }
-
-    /// Every subset of the links between three members comes, and no link of a member to itself.
-    #[test]
-    fn all_partial_partitions_come() {
-        let only = ["cut links".to_owned()];
-        let mut seen = BTreeSet::new();
-        for planned in schedule(1, 20_000, ALL, &only) {
-            if let Fault::CutLinks { links, .. } = planned.fault {
-                assert_eq!(links & !LINKS, 0);
-                seen.insert(links);
-            }
-        }
-        assert_eq!(seen.len(), 63);
-    }
-}
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,6 +1,10 @@
 //! The report of a run: one JSON file, and the same for the eye as one HTML file.
 
-use std::{collections::BTreeMap, fmt::Write, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -8,6 +12,7 @@ use serde::Serialize;
 use crate::{
     checks::Finding,
     history::{Call, Micros, Told},
+    leaders::Led,
     nemesis::{Done, Moved},
 };
 
@@ -26,6 +31,8 @@ pub struct Report {
     pub verdict: String,
     pub calls: usize,
     pub calls_per_second: f64,
+    /// Operations checked for linearizability.
+    pub checked: usize,
     /// By what was asked and told.
     pub outcomes: BTreeMap<String, usize>,
     pub watch_events: usize,
@@ -35,10 +42,13 @@ pub struct Report {
     /// Of faults that landed, by kind.
     pub faults_by_kind: BTreeMap<&'static str, usize>,
     pub moves_done: usize,
+    /// Of them those during which a fault went on.
+    pub moves_under_fault: usize,
     pub moves_given_up: usize,
     pub findings: Vec<Finding>,
     pub faults: Vec<Done>,
     pub moves: Vec<Moved>,
+    pub leaders: Vec<Led>,
     pub healed_at: Micros,
     pub seconds_line: Vec<Second>,
 }
@@ -137,14 +147,17 @@ impl Report {
         )?;
         write!(
             page,
-            "<p>Seed {}, {} s, {} calls ({:.0}/s), {} watch events, {} faults, {} moves done and {} given up.",
+            "<p>Seed {}, {} s, {} calls ({:.0}/s), {} of them checked for linearizability, {} watch events, {} faults, \
+             {} moves done ({} under fault) and {} given up.",
             self.seed,
             self.seconds,
             self.calls,
             self.calls_per_second,
+            self.checked,
             self.watch_events,
             self.faults_by_kind.values().sum::<usize>(),
             self.moves_done,
+            self.moves_under_fault,
             self.moves_given_up,
         )?;
         write!(page, " Writes left open: {}; after asking again under their keys: {}.", self.open, self.unsettled)?;
@@ -190,7 +203,9 @@ impl Report {
         let end = self.seconds_line.len().max(1) as f64;
         let x = |seconds: f64| GUTTER + seconds / end * (WIDTH - GUTTER - 10.0);
         let kinds: Vec<&str> = self.faults_by_kind.keys().copied().collect();
-        let lanes = kinds.len() + self.moves.iter().map(|m| m.tenant + 1).max().unwrap_or(0);
+        let groups: Vec<&str> = self.leaders.iter().map(|l| &*l.group).collect::<BTreeSet<_>>().into_iter().collect();
+        let movers = self.moves.iter().map(|m| m.tenant + 1).max().unwrap_or(0);
+        let lanes = kinds.len() + movers + groups.len();
         let height = LANES + lanes as f64 * LANE + 24.0;
         write!(page, "<h2>Timeline</h2><svg viewBox='0 0 {WIDTH} {height}' width='100%'>")?;
         self.axis(page, &x, height)?;
@@ -211,13 +226,20 @@ impl Report {
                 bar(page, lane, (f.began, f.ended), "#d55", &f.what)?;
             }
         }
-        for lane in kinds.len()..lanes {
+        for lane in kinds.len()..kinds.len() + movers {
             let tenant = lane - kinds.len();
             label(page, lane, &format!("moves of tenant {tenant}"))?;
             for m in self.moves.iter().filter(|m| m.tenant == tenant) {
                 let colour = if m.state == "done" { "#48c" } else { "#e93" };
                 let title = format!("move {} to {}: {}", m.id, m.to, m.state);
                 bar(page, lane, (m.began, m.ended.unwrap_or(self.healed_at)), colour, &title)?;
+            }
+        }
+        for (n, group) in groups.into_iter().enumerate() {
+            let lane = kinds.len() + movers + n;
+            label(page, lane, &format!("leader of {group}"))?;
+            for l in self.leaders.iter().filter(|l| l.group == group) {
+                bar(page, lane, (l.began, l.ended), colour_of(&l.member), &l.member)?;
             }
         }
         for f in &self.findings {
@@ -229,7 +251,7 @@ impl Report {
         let healed = x(seconds(self.healed_at));
         write!(page, "<line x1={healed:.1} x2={healed:.1} y1=0 y2={height} stroke='#555' stroke-dasharray=4 /></svg>")?;
         page.push_str("<p class=note>Dashed: from here on all is healed. Moves: blue if done, orange if given up. ");
-        page.push_str("A red line is the first violation that a checker can date. Point at a bar for whom it met.</p>");
+        page.push_str("A red line is the first violation that a checker can date. Point at a bar for whom it met, or who led: each leader has its colour.</p>");
         Ok(())
     }
 
@@ -316,6 +338,14 @@ const GUTTER: f64 = 175.0;
 const LANES: f64 = 262.0;
 const LANE: f64 = 17.0;
 
+/// The same for a member each time it leads.
+fn colour_of(member: &str) -> &'static str {
+    const COLOURS: [&str; 7] = ["#4a8", "#a86", "#86c", "#c68", "#68b", "#9a4", "#777"];
+    // Members are numbered from 1; those that came later have names of their own.
+    let number: usize = member.bytes().map(usize::from).sum();
+    COLOURS[number % COLOURS.len()]
+}
+
 /// The name of a lane, on a band that leads the eye.
 fn label(page: &mut String, lane: usize, name: &str) -> std::fmt::Result {
     let y = LANES + lane as f64 * LANE;
@@ -350,14 +380,16 @@ fn history(page: &mut String, calls: &[Call]) -> std::fmt::Result {
     Ok(())
 }
 
-const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em auto;max-width:1250px;color:#222;padding:0 1em}\
+/// Of every page.
+pub const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em auto;max-width:1250px;color:#222;padding:0 1em}\
 table{border-collapse:collapse}td,th{border-bottom:1px solid #ddd;padding:3px 12px 3px 0;text-align:left}\
 .good{color:#183}.bad{color:#b11;font-weight:bold}svg text{font:11px system-ui;fill:#444}\
 h2{margin:1.6em 0 .5em;font-size:1.15em}.number{text-align:right;font-variant-numeric:tabular-nums}.not{color:#999}.note{color:#777}\
 .columns{display:flex;gap:4em}.wide{flex:1}.kinds{columns:3;margin:0;padding-left:1.2em}td{vertical-align:top}\
 code{background:#f4f4f4;overflow-wrap:anywhere}";
 
-fn escaped(text: &str) -> String {
+/// As text of a page.
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
@@ -367,7 +399,7 @@ mod tests {
     use crate::history::Ask;
 
     fn read(began: u64, ended: u64, told: Told) -> Call {
-        Call { client: 0, tenant: 0, register: "r".into(), ask: Ask::Read, told, began, ended, sent: 1 }
+        Call { client: 0, tenant: 0, register: "r".into(), ask: Ask::Read, told, began, ended, sent: 1, part: 0 }
     }
 
     /// The curves must not count what failed as served.

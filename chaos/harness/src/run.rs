@@ -10,20 +10,21 @@ use anyhow::{Context, Result, ensure};
 use conflux_tests::Federation;
 
 use crate::{
-    Options,
+    Load, Options,
     checks::{self, Finding},
+    child,
     disks::Disks,
     ground::{Ground, Own, describe, start_federation, suitable},
     history::{Call, Clock, Micros, Told},
     inquest,
-    nemesis::{Nemesis, Tools},
+    leaders::{Leaders, Led},
+    nemesis::{Done, Moved, Nemesis, Tools},
     plan::{self, Grounds, Means},
+    quotas,
     report::{Report, by_second, outcomes},
     workload::Workload,
 };
 
-/// Below this the load shows nothing, and the run does not count.
-const LEAST_RATE: f64 = 100.0;
 /// How long open writes are asked again.
 const SETTLES_WITHIN: Duration = Duration::from_secs(120);
 
@@ -39,10 +40,10 @@ fn seed_of(options: &Options) -> u64 {
 /// Prints what the seed would do to a federation as `run` starts it.
 pub fn show_plan(options: &Options) -> Result<u8> {
     let means = Means { processes: true, links: true, disks: true, clocks: true };
-    let grounds = Grounds { groups: 3, gateways: 2, tenants: options.tenants, moves: true, means };
+    let grounds = Grounds { groups: 3, gateways: 2, tenants: options.load.tenants, moves: true, means };
     let seed = seed_of(options);
     println!("seed {seed}; groups 0 and 1 hold tenants, 2 is placement");
-    for planned in plan::schedule(seed, options.seconds, grounds, &options.fault) {
+    for planned in plan::schedule(seed, options.seconds, grounds, &options.load.fault, options.load.moves) {
         println!("{:>8} ms  {:<26} {}", planned.at_ms, planned.fault.kind(), serde_json::to_string(&planned.fault)?);
     }
     Ok(0)
@@ -55,16 +56,18 @@ struct Gathered {
     unsettled: usize,
     watch_events: usize,
     healed_at: Micros,
+    leaders: Vec<Led>,
     findings: Vec<Finding>,
 }
 
 /// Runs, reports, and says how it went by the exit status.
 pub async fn run(options: Options, disks: Result<(), String>) -> Result<u8> {
-    ensure!(options.tenants > 0 && options.clients > 0 && options.rate > 0, "tenants, clients and rate begin at 1");
+    let Load { tenants, clients, rate, .. } = options.load;
+    ensure!(tenants > 0 && clients > 0 && rate > 0, "tenants, clients and rate begin at 1");
     let seed = seed_of(&options);
     let command = command_of(&options, seed);
     println!("seed {seed}; again: {command}");
-    let out = directory(&options.out, seed)?;
+    let out = child::directory(&options.load.out, &format!("seed-{seed}"))?;
     let (federation, tools, left_out, description) = match &options.federation {
         Some(file) => {
             (None, Tools::none(), vec!["all but transfers of leaders, moves and slow readers".into()], describe(file)?)
@@ -77,7 +80,7 @@ pub async fn run(options: Options, disks: Result<(), String>) -> Result<u8> {
     };
     left_out.iter().for_each(|what| println!("left out: {what}"));
     suitable(&description)?;
-    let ground = Ground::prepare(description, seed, options.tenants).await.context("making the tenants")?;
+    let ground = Ground::prepare(description, seed, tenants).await.context("making the tenants")?;
     let clock = Clock::start();
     let mut nemesis = Nemesis::new(&ground, federation, tools, clock);
     let gathered = gather(&options, seed, &ground, &mut nemesis, clock).await?;
@@ -100,13 +103,17 @@ async fn gather(
     clock: Clock,
 ) -> Result<Gathered> {
     let began_ms = unix_ms().saturating_sub(clock.now() / 1000);
-    let mut load = Workload::start(&ground.tenants, clock, seed, options.clients, options.rate);
-    let schedule = plan::schedule(seed, options.seconds, ground.grounds(nemesis.means()), &options.fault);
+    let mut load = Workload::start(&ground.tenants, clock, seed, options.load.clients, options.load.rate);
+    let schedule =
+        plan::schedule(seed, options.seconds, ground.grounds(nemesis.means()), &options.load.fault, options.load.moves);
+    let leaders = Leaders::watch(ground, clock);
     println!("{} faults are planned over {} s", schedule.len(), options.seconds);
     nemesis.run(&schedule, options.seconds * 1000).await;
     nemesis.heal();
     let healed_at = clock.now();
     load.stop().await;
+    let led = leaders.led();
+    drop(leaders);
     let moves_left = nemesis.moves_end(inquest::HEALS_WITHIN).await;
     let (live, last) = inquest::liveness(ground, moves_left, nemesis).await;
     // What is not served again is not waited for: the run has its verdict.
@@ -119,12 +126,14 @@ async fn gather(
     let end = inquest::last_writes(ground, within).await;
     let last: Vec<u64> = last.iter().zip(&end).map(|(a, b)| *a.max(b)).collect();
     let calls = load.shared.calls.lock().clone();
-    let (sequence, watch_events) = inquest::watchers(ground, &last, &calls, within).await;
+    let mut sets = Finding::new("changesets are whole");
+    let (sequence, watch_events) = inquest::watchers(ground, &last, &calls, within, &mut sets).await;
     let mut findings = vec![checks::linearizability(&calls), checks::freshness(&calls, ground.tenants.len())];
     match inquest::stored(ground, &load.shared).await {
         Ok(stored) => {
             findings.push(checks::versions(&calls, &stored));
             findings.push(checks::group_time(&calls, &stored, began_ms));
+            checks::sets_agree(&stored, &mut sets);
         }
         Err(why) => {
             let mut finding = Finding::new("acknowledged writes and version histories");
@@ -132,13 +141,16 @@ async fn gather(
             findings.push(finding);
         }
     }
-    findings.extend([sequence, inquest::audit(ground, within).await]);
+    let count: usize = (0..ground.tenants.len()).map(|n| checks::sets_at(&calls, n).len()).sum();
+    sets.looked_at = format!("{count} changesets, by watchers and in version histories");
+    findings.extend([sequence, sets, inquest::audit(ground, within).await]);
+    findings.push(quotas::recount(ground, within).await);
     if let Some(federation) = nemesis.federation() {
         findings.push(inquest::convergence(ground, federation, &calls).await);
         findings.push(inquest::promises(nemesis.witness()));
     }
     findings.extend([live, inquest::odd_answers(&load.shared)]);
-    Ok(Gathered { calls, open, unsettled, watch_events, healed_at, findings })
+    Ok(Gathered { calls, open, unsettled, watch_events, healed_at, leaders: led, findings })
 }
 
 fn judge(
@@ -147,21 +159,22 @@ fn judge(
     gathered: Gathered,
     nemesis: &Nemesis,
 ) -> Report {
-    let Gathered { calls, open, unsettled, watch_events, healed_at, findings } = gathered;
+    let Gathered { calls, open, unsettled, watch_events, healed_at, leaders, findings } = gathered;
     let faults = nemesis.done.lock().clone();
-    let moves = nemesis.moves.lock().clone();
+    let moves = nemesis.moves();
     let mut faults_by_kind = BTreeMap::new();
     for fault in faults.iter().filter(|f| f.landed) {
         *faults_by_kind.entry(fault.kind).or_default() += 1;
     }
+    let checked = checks::looked_at(&calls);
     // What was surely not done is no load.
-    let loaded = calls.iter().filter(|c| !matches!(c.told, Told::NotApplied | Told::Open)).count();
+    let loaded = calls.iter().filter(|c| c.part == 0 && !matches!(c.told, Told::NotApplied | Told::Open)).count();
     let calls_per_second = loaded as f64 / (healed_at as f64 / 1e6);
     let verdict = if findings.iter().any(|f| f.violations > 0) {
         "VIOLATED"
     } else if unsettled > 0 || findings.iter().any(|f| f.undecided > 0) {
         "undecided"
-    } else if calls_per_second < LEAST_RATE || (faults_by_kind.is_empty() && moves.is_empty()) {
+    } else if calls_per_second < options.load.least_rate as f64 || (faults_by_kind.is_empty() && moves.is_empty()) {
         "does not count"
     } else {
         "clean"
@@ -180,39 +193,31 @@ fn judge(
         open,
         unsettled,
         faults_by_kind,
+        checked,
         moves_done: moves.iter().filter(|m| m.state == "done").count(),
+        moves_under_fault: under_fault(&moves, &faults),
         moves_given_up: moves.iter().filter(|m| m.state == "given_up").count(),
         findings,
         faults,
         moves,
+        leaders,
         healed_at,
         seconds_line: by_second(&calls, healed_at / 1_000_000),
     }
+}
+
+/// Moves that were done, and during which a fault went on.
+fn under_fault(moves: &[Moved], faults: &[Done]) -> usize {
+    let met = |m: &Moved, until: Micros| faults.iter().any(|f| f.landed && f.began < until && m.began < f.ended);
+    moves.iter().filter(|m| m.state == "done" && m.ended.is_some_and(|until| met(m, until))).count()
 }
 
 /// The command that does the same again.
 fn command_of(options: &Options, seed: u64) -> String {
     let planted = planted().map(|bug| format!("{}={bug} ", conflux_common::planted::VARIABLE)).unwrap_or_default();
     let federation = options.federation.as_ref().map(|f| format!(" --federation {}", f.display())).unwrap_or_default();
-    let only: String = options.fault.iter().map(|words| format!(" --fault '{words}'")).collect();
-    let Options { seconds, rate, tenants, clients, .. } = options;
-    format!(
-        "{planted}conflux-chaos run --seed {seed} --seconds {seconds} --rate {rate} --tenants {tenants} --clients {clients}{only}{federation}"
-    )
-}
-
-/// A directory for this run, which no run before it had.
-fn directory(out: &Path, seed: u64) -> Result<PathBuf> {
-    std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
-    for n in 0u32.. {
-        let directory = out.join(if n == 0 { format!("seed-{seed}") } else { format!("seed-{seed}-{n}") });
-        match std::fs::create_dir(&directory) {
-            Ok(()) => return std::fs::canonicalize(directory).context("the directory of this run"),
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e).with_context(|| format!("making {}", directory.display())),
-        }
-    }
-    anyhow::bail!("{} is full", out.display())
+    let (seconds, load) = (options.seconds, options.load.in_words());
+    format!("{planted}conflux-chaos run --seed {seed} --seconds {seconds} {load}{federation}")
 }
 
 fn tell(report: &Report, out: &Path) {

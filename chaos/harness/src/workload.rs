@@ -2,6 +2,8 @@
 //!
 //! A register is used for a while and then left, so that each history stays short enough to be searched.
 
+mod changesets;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
@@ -20,6 +22,8 @@ use crate::{
     ground::{Tenant, place},
     history::{ABSENT, Ask, Call, Clock, Micros, Told, document, revision_of, value_of},
 };
+
+pub use self::changesets::of_set;
 
 /// Registers of a tenant in use at a time.
 const REGISTERS: u64 = 8;
@@ -53,6 +57,8 @@ struct Unsettled {
     call: Call,
     key: String,
     if_match: Option<String>,
+    /// The other registers of a changeset, and what was done to them.
+    others: Vec<(String, Told)>,
 }
 
 /// See the module.
@@ -133,7 +139,7 @@ impl Workload {
                 turn += 1;
             }
             left += usize::from(open.call.told == Told::Open);
-            self.shared.calls.lock().push(open.call);
+            self.shared.calls.lock().extend(open.calls());
         }
         (all, left)
     }
@@ -142,16 +148,18 @@ impl Workload {
 /// Sends the write once; the call then tells what is known. `false`: it was surely not received.
 async fn attempt(shared: &Shared, tenant: &str, client: &Client, open: &mut Unsettled) -> bool {
     let Some(value) = open.call.writes() else { return false };
-    let mut headers = vec![("idempotency-key", open.key.as_str())];
-    if let Some(etag) = &open.if_match {
-        headers.push(("if-match", etag));
-    }
     open.call.sent += 1;
-    let answer = client.put_with(&place(tenant, &open.call.register), document(value), &headers).await;
+    let answer = match open.others.is_empty() {
+        true => put(tenant, client, open, value).await,
+        false => changesets::send(client, tenant, open, value).await,
+    };
     open.call.ended = shared.clock.now();
     match answer {
         Ok(answer) => {
-            open.call.told = read_write(shared, &open.call, &answer);
+            open.call.told = match open.others.is_empty() {
+                true => read_write(shared, &open.call, &answer),
+                false => changesets::read(shared, open, &answer),
+            };
             true
         }
         // Nobody was there to read it.
@@ -159,37 +167,54 @@ async fn attempt(shared: &Shared, tenant: &str, client: &Client, open: &mut Unse
     }
 }
 
+async fn put(tenant: &str, client: &Client, open: &Unsettled, value: u64) -> anyhow::Result<Answer> {
+    let mut headers = vec![("idempotency-key", open.key.as_str())];
+    if let Some(etag) = &open.if_match {
+        headers.push(("if-match", etag));
+    }
+    client.put_with(&place(tenant, &open.call.register), document(value), &headers).await
+}
+
 /// What a write's answer says of this and all earlier attempts under its key.
 fn read_write(shared: &Shared, call: &Call, answer: &Answer) -> Told {
-    let json = answer.json();
-    let register = (call.tenant, call.register.clone());
     match answer.status {
-        200 | 201 => {
-            let text = json["revision"].as_str().unwrap_or_default();
-            let (Some(revision), Some(version)) = (revision_of(text), json["version"].as_u64()) else {
-                shared.odd.lock().push(format!("a write without revision or version: {}", answer.text()));
-                return Told::Open;
-            };
-            let etag = json["etag"].as_str().unwrap_or_default().to_owned();
-            if let Some(id) = json["config_id"].as_str() {
-                shared.configs.lock().entry(register.clone()).or_insert_with(|| id.to_owned());
-            }
-            let mut newest = shared.newest.lock();
-            let known = newest.entry(register).or_default();
-            if known.0 < revision {
-                *known = (revision, etag, call.writes().unwrap_or(ABSENT));
-            }
-            drop(newest);
-            let mut revisions = shared.revisions.lock();
-            let last = revisions.entry(call.tenant).or_default();
-            if revision_of(last).unwrap_or(0) < revision {
-                *last = text.to_owned();
-            }
-            Told::Wrote { revision, version }
-        }
+        200 | 201 => read_written(shared, call, &answer.json()),
+        _ => read_failure(shared, call, answer),
+    }
+}
+
+/// What is said of one register that was written.
+fn read_written(shared: &Shared, call: &Call, json: &serde_json::Value) -> Told {
+    let register = (call.tenant, call.register.clone());
+    let text = json["revision"].as_str().unwrap_or_default();
+    let (Some(revision), Some(version)) = (revision_of(text), json["version"].as_u64()) else {
+        shared.odd.lock().push(format!("a write without revision or version: {json}"));
+        return Told::Open;
+    };
+    let etag = json["etag"].as_str().unwrap_or_default().to_owned();
+    if let Some(id) = json["config_id"].as_str() {
+        shared.configs.lock().entry(register.clone()).or_insert_with(|| id.to_owned());
+    }
+    let mut newest = shared.newest.lock();
+    let known = newest.entry(register).or_default();
+    if known.0 < revision {
+        *known = (revision, etag, call.writes().unwrap_or(ABSENT));
+    }
+    drop(newest);
+    let mut revisions = shared.revisions.lock();
+    let last = revisions.entry(call.tenant).or_default();
+    if revision_of(last).unwrap_or(0) < revision {
+        *last = text.to_owned();
+    }
+    Told::Wrote { revision, version }
+}
+
+/// What an answer says that is none of success.
+fn read_failure(shared: &Shared, call: &Call, answer: &Answer) -> Told {
+    match answer.status {
         412 => Told::Refused,
         // Only the first answer speaks for all attempts: an earlier one that was lost may still have its effect.
-        _ if json["error"]["outcome"] == "not_applied" && call.sent == 1 => Told::NotApplied,
+        _ if answer.json()["error"]["outcome"] == "not_applied" && call.sent == 1 => Told::NotApplied,
         status => {
             if !matches!(status, 429 | 502 | 503 | 504) && call.sent == 1 {
                 shared.odd.lock().push(format!("a write was answered {status}: {}", answer.text()));
@@ -207,7 +232,8 @@ impl Worker {
         while !self.shared.stop.load(Ordering::Relaxed) {
             ticks.tick().await;
             match self.rng.random_range(0..100) {
-                0..20 => left.extend(self.write(false).await),
+                0..3 => left.extend(self.changeset().await),
+                3..20 => left.extend(self.write(false).await),
                 20..40 => left.extend(self.write(true).await),
                 40..46 => self.repeat().await,
                 46..75 => self.read().await,
@@ -227,19 +253,39 @@ impl Worker {
 
     fn call(&self, register: String, ask: Ask) -> Call {
         let now = self.shared.clock.now();
-        Call { client: self.id, tenant: self.tenant, register, ask, told: Told::Open, began: now, ended: now, sent: 0 }
+        Call {
+            client: self.id,
+            tenant: self.tenant,
+            register,
+            ask,
+            told: Told::Open,
+            began: now,
+            ended: now,
+            sent: 0,
+            part: 0,
+        }
     }
 
     /// Returns the write if its outcome stays open.
     async fn write(&mut self, swap: bool) -> Option<Unsettled> {
         let register = self.register();
-        let value = self.shared.values.fetch_add(1, Ordering::Relaxed) + 1;
+        let value = self.value();
         let known = self.shared.newest.lock().get(&(self.tenant, register.clone())).cloned();
         let (ask, if_match) = match known.filter(|_| swap) {
             Some((_, etag, expected)) => (Ask::Swap { expected, value }, Some(etag)),
             None => (Ask::Put { value }, None),
         };
-        let mut open = Unsettled { call: self.call(register, ask), key: uuid::Uuid::new_v4().to_string(), if_match };
+        let (call, key) = (self.call(register, ask), uuid::Uuid::new_v4().to_string());
+        self.carry_out(Unsettled { call, key, if_match, others: Vec::new() }).await
+    }
+
+    /// One that nobody else ever writes.
+    fn value(&self) -> u64 {
+        self.shared.values.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Sends a write until something is known of it, or lets it be open and returns it.
+    async fn carry_out(&mut self, mut open: Unsettled) -> Option<Unsettled> {
         // Half of what stays unknown is asked again at once, through the fault; the other half after healing.
         let patient = self.rng.random_bool(0.5);
         loop {
@@ -256,7 +302,7 @@ impl Worker {
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            self.shared.calls.lock().push(open.call.clone());
+            self.shared.calls.lock().extend(open.clone().calls());
             if open.call.wrote().is_some() {
                 self.done.push_back(open);
                 if self.done.len() > REPEATABLE {
@@ -284,13 +330,18 @@ impl Worker {
         }
     }
 
+    /// One to be read: some are of a set.
+    fn any_register(&mut self) -> String {
+        if self.rng.random_bool(0.2) { self.register_of_a_set() } else { self.register() }
+    }
+
     async fn read(&mut self) {
-        let register = self.register();
+        let register = self.any_register();
         self.fetch(register, Ask::Read, "?consistency=linearizable").await;
     }
 
     async fn stale(&mut self) {
-        let register = self.register();
+        let register = self.any_register();
         let seen = self.shared.revisions.lock().get(&self.tenant).cloned().filter(|_| self.rng.random_bool(0.3));
         match seen {
             Some(seen) => {

@@ -63,6 +63,20 @@ impl Generation {
     }
 }
 
+/// Column families of a state, which a checkpoint flushes.
+const FAMILIES: [&str; 2] = [state_cf::ROWS, state_cf::META];
+
+impl Generation {
+    /// Bytes that are in memory and not in files yet.
+    pub(super) fn unflushed(&self) -> Result<u64, FatalError> {
+        let of = |name: &&str| {
+            let family = cf(self.db(), name)?;
+            Ok(self.db().property_int_value_cf(family, "rocksdb.cur-size-all-mem-tables")?.unwrap_or(0))
+        };
+        FAMILIES.iter().map(of).sum()
+    }
+}
+
 impl Drop for Generation {
     fn drop(&mut self) {
         let (db, path) = (self.db.take(), std::mem::take(&mut self.path));

@@ -110,6 +110,17 @@ impl<A: App> RaftStateMachine<TypeConfig> for StateMachine<A> {
         self.apply_batch(batch).await
     }
 
+    /// None where the disk has no room for one: openraft goes on without it, and asks again.
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<SnapshotBuilder<A>> {
+        match self.shared.check_room() {
+            Ok(()) => Some(self.get_snapshot_builder().await),
+            Err(why) => {
+                tracing::warn!(%why, "no snapshot is taken");
+                None
+            }
+        }
+    }
+
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<A> {
         SnapshotBuilder { machine: self.clone() }
     }
@@ -142,7 +153,22 @@ impl<A: App> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<A> {
     }
 }
 
+/// Beside what a flush writes: the checkpoint's own files, and what the log takes meanwhile.
+const SNAPSHOT_SPARE: u64 = 8 << 20;
+
 impl<A: App> Shared<A> {
+    /// Says what is missing where the disk has no room for a snapshot. One that fails half-way would end the member, though it can
+    /// go on without: only the log grows.
+    pub(super) fn check_room(&self) -> Result<(), String> {
+        let generation = self.current.read().generation.clone();
+        let wanted = generation.unflushed().map_err(|e| e.to_string())? + SNAPSHOT_SPARE;
+        let free = self.dir.free().map_err(|e| format!("cannot tell how full the disk is: {e}"))?.bytes;
+        if free >= wanted {
+            return Ok(());
+        }
+        Err(format!("a snapshot needs {wanted} bytes of the disk, and {free} are free"))
+    }
+
     /// A checkpoint: flushes what is in memory, then links files. What it holds is read from inside it.
     fn take_snapshot(&self) -> Result<SnapshotHandle, FatalError> {
         let (handle, snapshots) = (self.checkpoint()?, self.dir.snapshots());

@@ -69,6 +69,23 @@ fn keys(state: &StateHandle<Notes>) -> Vec<String> {
     keys
 }
 
+// A snapshot that fails half-way ends the member; without one it only keeps more of its log.
+#[tokio::test]
+async fn a_full_disk_puts_a_snapshot_off() {
+    let dir = Dir::new();
+    let (state, mut machine) = dir.open();
+    apply(&mut machine, vec![command(1, "set a 1")]).await.unwrap();
+    let free = |bytes: u64| dir.dir.at_most_free.store(bytes, Ordering::Relaxed);
+    free(4096);
+    assert!(machine.try_create_snapshot_builder(false).await.is_none());
+    assert!(state.check_room().unwrap_err().contains("4096 are free"));
+    // Nothing was begun, and nothing broke: the next one is taken.
+    assert_eq!(dir.snapshots(), Vec::<String>::new());
+    free(u64::MAX);
+    let mut builder = machine.try_create_snapshot_builder(false).await.unwrap();
+    assert_eq!(builder.build_snapshot().await.unwrap().meta.last_log_id.unwrap().index(), 1);
+}
+
 // Two compare-and-sets of one key may be in one batch: the second must see the first.
 #[tokio::test]
 async fn a_command_sees_the_earlier_ones_of_its_batch() {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use conflux_common::error::{ApiError, Code};
+use conflux_common::{
+    error::{ApiError, Code},
+    planted,
+};
 use conflux_proto::{
     log::{self, Step, step::Op},
     v1,
@@ -27,6 +30,10 @@ pub(super) fn apply_changeset(
     each_config_once(change, &op.steps)?;
     let mut results = Vec::with_capacity(op.steps.len());
     for (i, step) in op.steps.iter().enumerate() {
+        if i > 0 && i + 1 == op.steps.len() && planted::has("half_changeset") {
+            results.extend(results.first().cloned());
+            continue;
+        }
         change.condition = Condition { if_match: step.if_match, if_absent: step.if_absent };
         results.push(perform(change, step).map_err(|stop| stop.within(&format!("changes[{i}]")))?);
     }

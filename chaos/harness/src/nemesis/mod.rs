@@ -1,6 +1,9 @@
 //! Carries the schedule out, heals, and remembers what was done when.
 
+mod backups;
+mod certificates;
 mod links;
+mod moves;
 mod operators;
 mod storage;
 
@@ -19,8 +22,9 @@ use conflux_tests::{
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
-use tokio::task::JoinHandle;
 
+pub use self::moves::Moved;
+use self::moves::Movers;
 use crate::{
     disks::Disks,
     ground::{Ground, ask, tell},
@@ -38,20 +42,6 @@ pub struct Done {
     pub landed: bool,
     pub began: Micros,
     pub ended: Micros,
-}
-
-/// A move that was begun.
-#[derive(Debug, Clone, Serialize)]
-pub struct Moved {
-    pub id: u64,
-    pub tenant: usize,
-    pub to: String,
-    pub began: Micros,
-    /// When it was seen to have ended.
-    pub ended: Option<Micros>,
-    /// `done` or `given_up`; the last one seen where it has not ended.
-    pub state: String,
-    pub pause_ms: u64,
 }
 
 /// What it harms with, beside signals.
@@ -75,14 +65,12 @@ impl Tools {
 pub struct Nemesis {
     clock: Clock,
     groups: Vec<String>,
-    tenants: Vec<String>,
     readers: Vec<Vec<Reins>>,
     operators: Vec<Client>,
     federation: Option<Federation>,
     tools: Tools,
     pub done: Arc<Mutex<Vec<Done>>>,
-    pub moves: Arc<Mutex<Vec<Moved>>>,
-    movers: Vec<JoinHandle<()>>,
+    movers: Movers,
     /// Who ended without being told to.
     pub fallen: Vec<(Micros, String)>,
     /// What an operator asked for with all members up, and did not get.
@@ -97,14 +85,12 @@ impl Nemesis {
         Self {
             clock,
             groups: ground.groups(),
-            tenants: ground.tenants.iter().map(|t| t.name.clone()).collect(),
             readers: ground.tenants.iter().map(|t| t.watchers.iter().map(Watcher::reins).collect()).collect(),
             operators: ground.operators.clone(),
             federation,
             tools,
             done: Arc::default(),
-            moves: Arc::default(),
-            movers: Vec::new(),
+            movers: Movers::new(ground, clock),
             fallen: Vec::new(),
             refused: Vec::new(),
             added: 0,
@@ -136,26 +122,32 @@ impl Nemesis {
         (self.federation, self.tools.disks)
     }
 
-    /// One fault after the other, each at its time or later; moves beside them.
+    /// One fault after the other, each at its time or later; moves beside them, at their times whatever else goes on.
     pub async fn run(&mut self, schedule: &[Planned], until_ms: u64) {
+        self.movers.begin(schedule);
         for planned in schedule {
+            if matches!(planned.fault, Fault::Move { .. }) {
+                continue;
+            }
             if self.clock.now() / 1000 >= until_ms {
                 break;
             }
-            self.sleep_until(planned.at_ms).await;
-            match planned.fault {
-                Fault::Move { tenant } => self.begin_move(tenant),
-                ref fault => {
-                    self.one(fault).await;
-                    tokio::time::sleep(Duration::from_millis(plan::rest_ms(fault))).await;
-                }
-            }
+            self.clock.sleep_until(planned.at_ms).await;
+            self.one(&planned.fault).await;
+            tokio::time::sleep(Duration::from_millis(plan::rest_ms(&planned.fault))).await;
         }
-        self.sleep_until(until_ms).await;
+        self.clock.sleep_until(until_ms).await;
+        self.movers.no_more();
     }
 
-    async fn sleep_until(&self, at_ms: u64) {
-        tokio::time::sleep(Duration::from_millis(at_ms.saturating_sub(self.clock.now() / 1000))).await;
+    /// Every move that was begun.
+    pub fn moves(&self) -> Vec<Moved> {
+        self.movers.moves()
+    }
+
+    /// Waits until every move that was begun has ended; how many have not.
+    pub async fn moves_end(&mut self, within: Duration) -> usize {
+        self.movers.end(within).await
     }
 
     async fn one(&mut self, fault: &Fault) {
@@ -232,7 +224,9 @@ impl Nemesis {
             | Fault::ReplaceMember { .. }
             | Fault::GrowAndShrink { .. }
             | Fault::RollingRestart { .. }
-            | Fault::RotateCertificates { .. } => self.operate(fault).await,
+            | Fault::RotateCertificates { .. }
+            | Fault::RevokeCertificates { .. } => self.operate(fault).await,
+            Fault::FlipBackup { bits, pick } => self.flip_backup(bits, pick).await,
         }
     }
 
@@ -341,35 +335,6 @@ impl Nemesis {
         Ok(other.context("one more member")?.member)
     }
 
-    /// Begins a move of the tenant to the next shard group, and follows it until it has ended.
-    fn begin_move(&mut self, tenant: usize) {
-        let (operators, clock, moves) = (self.operators.clone(), self.clock, Arc::clone(&self.moves));
-        let name = self.tenants[tenant].clone();
-        let shards: Vec<String> = self.groups[..self.groups.len() - 1].to_vec();
-        self.movers.push(tokio::spawn(async move {
-            let Ok((id, to)) = ask_for_move(&operators, &name, &shards).await else { return };
-            if moves.lock().iter().any(|m| m.id == id) {
-                return; // it was under way already
-            }
-            let moved = Moved { id, tenant, to, began: clock.now(), ended: None, state: String::new(), pause_ms: 0 };
-            moves.lock().push(moved);
-            loop {
-                if let Ok(shown) = ask(&operators, &format!("/api/v1/admin/moves/{id}")).await {
-                    let mut moves = moves.lock();
-                    if let Some(known) = moves.iter_mut().find(|m| m.id == id) {
-                        known.state = shown["state"].as_str().unwrap_or_default().to_owned();
-                        known.pause_ms = shown["pause_ms"].as_u64().unwrap_or(0);
-                        if matches!(known.state.as_str(), "done" | "given_up") {
-                            known.ended = Some(clock.now());
-                            return;
-                        }
-                    }
-                }
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }));
-    }
-
     /// Heals links and disks, and starts every process that ended without being told to, and notes it: none ever should.
     pub fn heal(&mut self) {
         if let Some(relay) = &self.tools.relay {
@@ -400,26 +365,6 @@ impl Nemesis {
             ended: now,
         }));
     }
-
-    /// Waits until every move that was begun has ended; how many have not.
-    pub async fn moves_end(&mut self, within: Duration) -> usize {
-        let start = tokio::time::Instant::now();
-        while self.movers.iter().any(|m| !m.is_finished()) && start.elapsed() < within {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        for mover in self.movers.drain(..) {
-            mover.abort();
-        }
-        self.moves.lock().iter().filter(|m| m.ended.is_none()).count()
-    }
-}
-
-async fn ask_for_move(operators: &[Client], tenant: &str, shards: &[String]) -> Result<(u64, String)> {
-    let record = ask(operators, &format!("/api/v1/admin/tenants/{tenant}")).await?;
-    let at = shards.iter().position(|s| record["shard"] == **s).context("a shard of this federation")?;
-    let to = shards[(at + 1) % shards.len()].clone();
-    let begun = tell(operators, "/api/v1/admin/moves", &json!({"tenant": tenant, "to": to})).await?;
-    Ok((begun["id"].as_u64().context("a move with an id")?, to))
 }
 
 async fn stop_and_go(pid: i32, for_ms: u64) -> Result<()> {

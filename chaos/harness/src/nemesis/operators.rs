@@ -1,9 +1,9 @@
-//! What operators do while it runs: members change, processes and certificates are renewed.
+//! What operators do while it runs: members change, processes are renewed.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use conflux_tests::{command::conflux, replica};
+use anyhow::{Context, Result, bail};
+use conflux_tests::command::conflux;
 use serde_json::Value;
 
 use super::Nemesis;
@@ -11,8 +11,6 @@ use crate::{ground::ask, plan::Fault};
 
 /// How long a change of membership may take, with everybody up.
 pub(super) const CHANGES_WITHIN: Duration = Duration::from_secs(90);
-/// Settings files name new certificates as before; processes look for them every two seconds.
-const CERTIFICATES_READ: Duration = Duration::from_millis(3_500);
 
 impl Nemesis {
     pub(super) async fn operate(&mut self, fault: &Fault) -> Result<String> {
@@ -54,6 +52,7 @@ impl Nemesis {
                 Ok(names.join(", "))
             }
             Fault::RotateCertificates { group } => self.rotate(group).await,
+            Fault::RevokeCertificates { group, member } => self.revoke(group, member).await,
             _ => bail!("no operator does it"),
         }
     }
@@ -129,35 +128,6 @@ impl Nemesis {
         names.sort_by_key(|name| *name == leader);
         Ok(names)
     }
-
-    async fn rotate(&mut self, group: usize) -> Result<String> {
-        let group = self.groups[group].clone();
-        let federation = self.owned()?;
-        let (members, pki) = (federation.members(&group), replica::pki_dir(federation).display().to_string());
-        let old = federation.directory().join("old-certificates");
-        std::fs::create_dir_all(&old)?;
-        for member in &members {
-            std::fs::copy(member.cert_dir.join("cert.pem"), old.join(format!("{}.pem", member.member)))?;
-            let out = member.cert_dir.display().to_string();
-            let name = ["--role", &member.role, "--group", &group, "--member", &member.member];
-            let place = ["--dir", &pki, "--out", &out, "--replace", "--dns", "localhost", "--ip", "127.0.0.1"];
-            pki_command("issue", &[&name[..], &place[..]].concat()).await?;
-        }
-        tokio::time::sleep(CERTIFICATES_READ).await;
-        for member in &members {
-            let cert = old.join(format!("{}.pem", member.member)).display().to_string();
-            pki_command("revoke", &["--dir", &pki, "--cert", &cert]).await?;
-        }
-        tokio::time::sleep(CERTIFICATES_READ).await;
-        Ok(format!("of {} members of {group}", members.len()))
-    }
-}
-
-async fn pki_command(what: &str, arguments: &[&str]) -> Result<()> {
-    let mut command = tokio::process::Command::new(conflux_tests::federation::binary());
-    let done = command.args(["pki", what]).args(arguments).stdin(std::process::Stdio::null()).output().await?;
-    ensure!(done.status.success(), "conflux pki {what}: {}", String::from_utf8_lossy(&done.stderr));
-    Ok(())
 }
 
 fn is_whole(status: &Value, names: &[String]) -> bool {
