@@ -56,9 +56,9 @@ impl Nemesis {
                 self.begun[at] = true;
                 self.done += 1;
                 trace::note(format_args!("fault {at}: {}", planned.fault));
-                match planned.fault {
-                    Fault::Move(tenant) => moves.push(tenant),
-                    fault => self.begin(sim, at, &fault),
+                match &planned.fault {
+                    Fault::Move(tenant) => moves.push(*tenant),
+                    fault => self.begin(sim, at, fault),
                 }
             }
             if self.begun[at] && !self.ended[at] && planned.to_ms <= now_ms {

@@ -265,7 +265,8 @@ impl Course<'_> {
     fn harm(&mut self, nemesis: &mut Nemesis) -> Result<()> {
         let begin = self.now_ms();
         while self.now_ms() < begin + HARM_MS && self.history.ended.borrow().is_empty() {
-            let moves = nemesis.act(&mut self.sim, self.now_ms() - begin);
+            let passed = self.now_ms() - begin;
+            let moves = nemesis.act(&mut self.sim, passed);
             self.stage.asked_moves.borrow_mut().extend(moves);
             self.step()?;
         }

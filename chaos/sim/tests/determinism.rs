@@ -23,7 +23,8 @@ fn a_seed_gives_the_same_trace_twice() {
         let (first, second) = (trace(seed, &first), trace(seed, &second));
         assert!(first.len() > 10_000, "a trace of {} bytes tells nothing", first.len());
         let differs = first.split(|b| *b == b'\n').zip(second.split(|b| *b == b'\n')).find(|(a, b)| a != b);
-        let shown = differs.map(|(a, b)| (String::from_utf8_lossy(a).into_owned(), String::from_utf8_lossy(b).into_owned()));
+        let shown =
+            differs.map(|(a, b)| (String::from_utf8_lossy(a).into_owned(), String::from_utf8_lossy(b).into_owned()));
         assert!(first == second, "seed {seed} differs at {shown:?}");
     }
 }

@@ -46,7 +46,11 @@ fn an_unsynced_vote_is_found() {
 /// A shard that takes writes of a tenant that it has handed over.
 #[test]
 fn an_unchecked_epoch_is_found() {
-    is_found("unchecked_epoch", 200, &["acknowledged writes", "linearizability", "one owner", "convergence of replicas"]);
+    is_found(
+        "unchecked_epoch",
+        200,
+        &["acknowledged writes", "linearizability", "one owner", "convergence of replicas"],
+    );
 }
 
 /// A leader that answers without asking its quorum may have been deposed.

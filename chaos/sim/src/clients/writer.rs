@@ -32,7 +32,7 @@ impl Gateway {
             app: APP.into(),
             env: ENV.into(),
             name: config_name(register),
-            content: content.clone().into_bytes(),
+            content: content.clone().into_bytes().into(),
             format: String::new(),
             description: String::new(),
         };

@@ -1,8 +1,6 @@
 //! The chain of accepted changes of every tenant is whole on every member that has it: the shard's own check of a backup.
 
-use std::ops::ControlFlow;
-
-use conflux_raft::{FatalError, Read};
+use conflux_raft::{FatalError, Read, view::Visit};
 use rocksdb::simulation::Contents;
 
 use super::Evidence;
@@ -26,12 +24,7 @@ impl Read for Rows {
         Ok(self.0.get("rows", key).map(<[u8]>::to_vec))
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), FatalError> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), FatalError> {
         for (key, value) in self.0.range("rows", from, Some(to)) {
             if visit(key, value).is_break() {
                 break;
@@ -40,12 +33,7 @@ impl Read for Rows {
         Ok(())
     }
 
-    fn scan_back(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), FatalError> {
+    fn scan_back(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), FatalError> {
         for (key, value) in self.0.range("rows", from, Some(to)).rev() {
             if visit(key, value).is_break() {
                 break;

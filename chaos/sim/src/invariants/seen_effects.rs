@@ -19,13 +19,13 @@ pub fn check(evidence: &Evidence<'_>) -> Result<(), String> {
         let member = &hosts::members(home)[0];
         let state = disks::state(member).ok_or_else(|| format!("{member} has no state"))?;
         let (from, to) = Family::Version.tenant_range(id);
-        let mut versions: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+        let mut versions: BTreeMap<bytes::Bytes, u64> = BTreeMap::new();
         for (_, row) in state.range("rows", &from, Some(&to)) {
             let version = store::Version::decode(row).map_err(|e| e.to_string())?;
             *versions.entry(version.sha256).or_default() += 1;
         }
         for put in evidence.history.puts.borrow().iter().filter(|put| put.register.tenant == *at) {
-            let count = versions.get(Sha256::digest(put.content.as_bytes()).as_slice()).copied().unwrap_or(0);
+            let count = versions.get(&Sha256::digest(put.content.as_bytes())[..]).copied().unwrap_or(0);
             // Whether another call with the same key was done says its own entry.
             let tried_again = || {
                 let puts = evidence.history.puts.borrow();
