@@ -36,8 +36,8 @@ pub struct Written {
     pub etag: String,
     /// Under which epoch of the tenant.
     pub epoch: u64,
-    /// The shard that answered.
-    pub shard: String,
+    /// The shard that did it: the one that answered, if no other try can have been the one.
+    pub shard: Option<String>,
 }
 
 /// How a write ended.
@@ -96,8 +96,6 @@ pub struct Fetch {
     pub member: String,
     /// The revision of the tenant that the answer reflects.
     pub revision: u64,
-    /// Under which epoch.
-    pub epoch: u64,
     /// How old the answer says that it is.
     pub age_ms: u64,
     /// The version and its content; none: there was no such config.

@@ -47,6 +47,8 @@ pub struct Answer<T> {
     pub body: T,
     /// The member.
     pub member: String,
+    /// No earlier try can have had an effect.
+    pub alone: bool,
     /// The try that was answered was sent at this moment.
     pub sent: crate::history::Moment,
 }
@@ -128,7 +130,7 @@ impl Gateway {
                     if wanted.of_leader {
                         self.routes.note_leader(&route.shard, Some(&member));
                     }
-                    return Ok(Answer { body: answer.into_inner(), member, sent });
+                    return Ok(Answer { body: answer.into_inner(), member, alone: !maybe_applied, sent });
                 }
                 Ok(Err(status)) => from_status(&status),
                 Err(_) => ApiError::new(Code::Unavailable, "no answer in time").outcome_unknown(),

@@ -63,7 +63,6 @@ impl Gateway {
                     ended,
                     member: answer.member,
                     revision: revision_of(&body.revision),
-                    epoch: body.epoch,
                     age_ms: body.age_ms,
                     found: Some((body.version, content)),
                 });

@@ -51,7 +51,7 @@ impl Gateway {
                 version: answer.body.version,
                 etag: answer.body.etag,
                 epoch: answer.body.epoch,
-                shard: hosts::group_of(&answer.member).to_owned(),
+                shard: answer.alone.then(|| hosts::group_of(&answer.member).to_owned()),
             }),
             Err(Failed::Refused(error)) => Ended::Refused(error.code),
             Err(Failed::Unknown) => Ended::Unknown,

@@ -1,10 +1,13 @@
 //! A tenant has one owner in each epoch: no two shards ever have it active under the same one, and none takes writes under an
 //! epoch that is another's. In the end the shard that placement names has it, and the other has not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Evidence;
-use crate::{history::Ended, world::hosts};
+use crate::{
+    history::{Ended, Written},
+    world::hosts,
+};
 
 pub fn check(evidence: &Evidence<'_>) -> Result<(), String> {
     let mut owners: BTreeMap<(u64, u64), String> = BTreeMap::new();
@@ -18,10 +21,14 @@ pub fn check(evidence: &Evidence<'_>) -> Result<(), String> {
             claim(tenant.id, tenant.epoch, hosts::group_of(&observed.member), "has it active")?;
         }
     }
+    let mut keys = BTreeSet::new();
     for put in evidence.history.puts.borrow().iter() {
-        if let Ended::Done(written) = &put.outcome {
-            let id = evidence.tenants[put.register.tenant].id;
-            claim(id, written.epoch, &written.shard, "acknowledged a write to it")?;
+        // What is repeated under its key is answered as it was, epoch and all, wherever the tenant is by then.
+        let first = keys.insert(put.key.clone());
+        if let Ended::Done(Written { epoch, shard: Some(shard), .. }) = &put.outcome
+            && first
+        {
+            claim(evidence.tenants[put.register.tenant].id, *epoch, shard, "acknowledged a write to it")?;
         }
     }
     if evidence.complete { in_the_end(evidence) } else { Ok(()) }
