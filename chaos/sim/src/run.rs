@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use conflux_common::{telemetry::install_metrics, tls::TlsContext};
+use conflux_common::tls::TlsContext;
 use rand::Rng;
 use serde_json::{Value, json};
 use turmoil::Sim;
@@ -71,8 +71,6 @@ struct Stage {
 /// Runs a seed in the current directory, which must be empty.
 pub fn run(seed: u64) -> Result<Outcome> {
     fs::create_dir(WITNESSES)?;
-    // It measures the machine's clocks against each other, for which time must pass.
-    install_metrics()?;
     libc::enter(seed);
     let (ca, members) = hosts::settings(Path::new("certificates"))?;
     let history = Rc::new(History::default());
