@@ -15,7 +15,10 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+};
 
 /// Runs Conflux's own Raft nodes, shard and placement state machines and the reconciler of moves in a simulation, harms them by a
 /// plan that the seed draws, and says whether all that clients were told can be true.
@@ -131,7 +134,9 @@ fn command(command: Command) -> Result<bool> {
 fn one(seed: u64, file: Option<PathBuf>, aloud: bool) -> Result<bool> {
     // It measures the machine's clocks against each other, for which time must pass.
     conflux_common::telemetry::install_metrics()?;
-    let subscriber = tracing_subscriber::registry().with(world::trace::IntoTrace);
+    // What libraries say of themselves at every step is asked for by nobody: it would be half of the work.
+    let ours = Targets::new().with_target("conflux", LevelFilter::INFO);
+    let subscriber = tracing_subscriber::registry().with(ours).with(world::trace::IntoTrace);
     tracing::subscriber::set_global_default(subscriber).context("the trace")?;
     world::trace::note_panics();
     let run = std::thread::Builder::new().name("simulation".into()).spawn(move || simulate(seed, file, aloud))?;

@@ -45,7 +45,7 @@ const HEAL_MS: u64 = 40_000;
 /// For replicas and watchers to have everything once there is no more load.
 const QUIET_MS: u64 = 20_000;
 /// The states of all members are looked at so often.
-const OBSERVE_EVERY_MS: u64 = 250;
+const OBSERVE_EVERY_MS: u64 = 500;
 
 /// What came of a seed.
 pub struct Outcome {

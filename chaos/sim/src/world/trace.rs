@@ -3,7 +3,7 @@
 use std::{cell::RefCell, fmt::Write};
 
 use sha2::{Digest, Sha256};
-use tracing::{Event, Level, Subscriber, field::Visit};
+use tracing::{Event, Subscriber, field::Visit};
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::{libc, place};
@@ -47,15 +47,12 @@ pub fn sha256() -> String {
     LINES.with_borrow(|lines| hex::encode(Sha256::digest(lines.text.as_bytes())))
 }
 
-/// Puts what Conflux logs into the trace.
+/// Puts what is logged into the trace.
 pub struct IntoTrace;
 
 impl<S: Subscriber> Layer<S> for IntoTrace {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let meta = event.metadata();
-        if *meta.level() > Level::INFO || !meta.target().starts_with("conflux") {
-            return;
-        }
         let mut fields = Fields(String::new());
         event.record(&mut fields);
         note(format_args!("log {} {}:{}", meta.level(), meta.target(), fields.0));
