@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use conflux_proto::log;
 use prost::Message;
-use rand::rngs::SmallRng;
+use rand::{Rng, rngs::SmallRng};
 use turmoil::Sim;
 
 use crate::{
@@ -23,6 +23,8 @@ pub struct Nemesis {
     ended: Vec<bool>,
     /// Links that are cut or held, by fault.
     links: BTreeMap<usize, Vec<(String, String)>>,
+    /// Whose power goes when they vote, by fault.
+    ambushes: BTreeMap<usize, Ambush>,
     random: SmallRng,
     gateways: Vec<String>,
     /// Faults that were done.
@@ -40,6 +42,7 @@ impl Nemesis {
             begun: vec![false; count],
             ended: vec![false; count],
             links: BTreeMap::new(),
+            ambushes: BTreeMap::new(),
             random,
             gateways,
             done: 0,
@@ -61,6 +64,7 @@ impl Nemesis {
                     fault => self.begin(sim, at, fault),
                 }
             }
+            self.spring(sim, at, now_ms);
             if self.begun[at] && !self.ended[at] && planned.to_ms <= now_ms {
                 self.ended[at] = true;
                 self.end(sim, at, &planned.fault);
@@ -93,9 +97,7 @@ impl Nemesis {
                     sim.crash(host.as_str());
                 }
                 for host in hosts {
-                    let lost = disks::power_loss(host, &mut self.random);
-                    self.lost_writes += lost as u64;
-                    trace::note(format_args!("{host} loses {lost} writes"));
+                    self.lose(host);
                 }
             }
             Fault::CutOneWay(from, to) => {
@@ -108,12 +110,11 @@ impl Nemesis {
                 let links = others.filter(|other| other != host).map(|other| (host.clone(), other)).collect();
                 self.cut(sim, at, links);
             }
-            Fault::IsolateLeader(group) => {
-                let leader = leader(group);
-                let others = hosts::members(group).into_iter().filter(|other| *other != leader);
-                let links = others.map(|other| (leader.clone(), other)).collect();
-                trace::note(format_args!("the leader of {group} is {leader}"));
-                self.cut(sim, at, links);
+            Fault::IsolateLeader(group) => self.isolate_leader(sim, at, group),
+            Fault::PowerLossAtVote(group) => {
+                let votes = hosts::members(group).into_iter().map(|member| (vote(&member), member)).collect();
+                self.ambushes.insert(at, Ambush { votes, strike: None, struck: None });
+                self.isolate_leader(sim, at, group);
             }
             Fault::Hold(a, b) => {
                 sim.hold(a.as_str(), b.as_str());
@@ -122,6 +123,35 @@ impl Nemesis {
             Fault::Slow(ms) => sim.set_max_message_latency(Duration::from_millis(*ms)),
             Fault::Clock(host, ms) => place::set_clock_error(host, *ms),
             Fault::Move(_) => {}
+        }
+    }
+
+    fn isolate_leader(&mut self, sim: &Sim<'_>, at: usize, group: &str) {
+        let leader = leader(group);
+        let others = hosts::members(group).into_iter().filter(|other| *other != leader);
+        let links = others.map(|other| (leader.clone(), other)).collect();
+        trace::note(format_args!("the leader of {group} is {leader}"));
+        self.cut(sim, at, links);
+    }
+
+    fn lose(&mut self, host: &str) {
+        let lost = disks::power_loss(host, &mut self.random);
+        self.lost_writes += lost as u64;
+        trace::note(format_args!("{host} loses {lost} writes"));
+    }
+
+    /// Looks whether somebody has voted, and takes the power of whoever has some milliseconds later.
+    fn spring(&mut self, sim: &mut Sim<'_>, at: usize, now_ms: u64) {
+        let Some(ambush) = self.ambushes.get_mut(&at).filter(|ambush| ambush.struck.is_none()) else { return };
+        if ambush.strike.is_none() {
+            let voted = ambush.votes.iter().find(|(before, member)| vote(member) != *before);
+            ambush.strike = voted.map(|(_, member)| (now_ms + self.random.random_range(1..14), member.clone()));
+        }
+        if let Some((_, member)) = ambush.strike.take_if(|(when, _)| *when <= now_ms) {
+            ambush.struck = Some(member.clone());
+            trace::note(format_args!("{member} has voted"));
+            sim.crash(member.as_str());
+            self.lose(&member);
         }
     }
 
@@ -154,7 +184,10 @@ impl Nemesis {
                     sim.repair_oneway(from.as_str(), to.as_str());
                 }
             }
-            Fault::Cut(..) | Fault::Isolate(_) | Fault::IsolateLeader(_) => {
+            Fault::Cut(..) | Fault::Isolate(_) | Fault::IsolateLeader(_) | Fault::PowerLossAtVote(_) => {
+                if let Some(struck) = self.ambushes.remove(&at).and_then(|ambush| ambush.struck) {
+                    sim.bounce(struck.as_str());
+                }
                 for (a, b) in self.links.remove(&at).unwrap_or_default() {
                     sim.repair(a.as_str(), b.as_str());
                 }
@@ -164,13 +197,26 @@ impl Nemesis {
     }
 }
 
+/// Waits for a vote.
+struct Ambush {
+    /// What every member had voted when it began.
+    votes: Vec<(Option<log::Vote>, String)>,
+    /// Somebody has voted: when its power goes.
+    strike: Option<(u64, String)>,
+    /// Whose power is gone.
+    struck: Option<String>,
+}
+
+/// The last vote that a member wrote, synced or not.
+fn vote(member: &str) -> Option<log::Vote> {
+    let log = rocksdb::simulation::contents(&disks::of(member).join("log"))?;
+    log::Vote::decode(log.get("meta", b"vote")?).ok()
+}
+
 /// Whoever the members of a group gave the highest vote that a quorum gave: node ids of founders are in the order of their names.
 fn leader(group: &str) -> String {
     let members = hosts::members(group);
-    let votes = members.iter().filter_map(|member| {
-        let log = rocksdb::simulation::contents(&disks::of(member).join("log"))?;
-        log::Vote::decode(log.get("meta", b"vote")?).ok()
-    });
+    let votes = members.iter().filter_map(|member| vote(member));
     let highest = votes.filter(|vote| vote.committed).max_by_key(|vote| vote.term);
     let at = highest.and_then(|vote| usize::try_from(vote.node).ok()).and_then(|node| node.checked_sub(1));
     at.and_then(|at| members.get(at)).unwrap_or(&members[0]).clone()

@@ -24,6 +24,8 @@ pub enum Fault {
     Isolate(String),
     /// The leader of this group is isolated, whoever it is then.
     IsolateLeader(String),
+    /// The leader of this group is cut off from it, and a member that votes then loses its power some milliseconds after.
+    PowerLossAtVote(String),
     /// What is sent between them arrives when it ends, all of it.
     Hold(String, String),
     /// A message between any two takes up to so many milliseconds.
@@ -39,7 +41,12 @@ impl Fault {
     pub fn is_of_network(&self) -> bool {
         matches!(
             self,
-            Fault::CutOneWay(..) | Fault::Cut(..) | Fault::Isolate(_) | Fault::IsolateLeader(_) | Fault::Hold(..)
+            Fault::CutOneWay(..)
+                | Fault::Cut(..)
+                | Fault::Isolate(_)
+                | Fault::IsolateLeader(_)
+                | Fault::PowerLossAtVote(_)
+                | Fault::Hold(..)
         )
     }
 
@@ -60,6 +67,9 @@ impl fmt::Display for Fault {
             Fault::Cut(a, b) => write!(f, "nothing passes between {a} and {b}"),
             Fault::Isolate(host) => write!(f, "{host} is cut off"),
             Fault::IsolateLeader(group) => write!(f, "the leader of {group} is cut off"),
+            Fault::PowerLossAtVote(group) => {
+                write!(f, "the leader of {group} is cut off, and a member that votes then loses its power")
+            }
             Fault::Hold(a, b) => write!(f, "messages between {a} and {b} are held back"),
             Fault::Slow(ms) => write!(f, "messages take up to {ms} ms"),
             Fault::Clock(host, ms) => write!(f, "the clock of {host} is wrong by {ms} ms"),
@@ -113,7 +123,7 @@ fn draw(random: &mut SmallRng) -> Fault {
     let all = hosts::all();
     let (far, farther) =
         (all.choose(random).cloned().unwrap_or_default(), all.choose(random).cloned().unwrap_or_default());
-    match random.random_range(0..26) {
+    match random.random_range(0..28) {
         0..=1 => Fault::Kill(vec![one]),
         2 => Fault::Kill(members),
         3..=5 => Fault::PowerLoss(vec![one]),
@@ -127,6 +137,7 @@ fn draw(random: &mut SmallRng) -> Fault {
         18 => Fault::Hold(one, other),
         19 => Fault::Slow(random.random_range(20..250)),
         20 => Fault::Clock(one, *[-7_200_000, -90_000, -1_500, 1_500, 90_000, 7_200_000].choose(random).unwrap_or(&0)),
+        21..=22 => Fault::PowerLossAtVote(group.to_owned()),
         _ => Fault::Move(random.random_range(0..TENANTS)),
     }
 }
