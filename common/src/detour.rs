@@ -6,7 +6,7 @@
 
 use std::io;
 
-use tokio::net::TcpStream;
+use crate::net::TcpStream;
 
 /// The environment variable with the relay's address.
 pub const VARIABLE: &str = "CONFLUX_DETOUR";
@@ -50,7 +50,7 @@ mod tests {
     /// The relay must learn who wants to go where, and then be out of the way.
     #[tokio::test]
     async fn the_first_line_says_who_and_where_to() {
-        let relay = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let relay = crate::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = relay.local_addr().unwrap().to_string();
         let dialled = tokio::spawn(async move { set::connect(&address, "localhost:7001").await });
         let (stream, _) = relay.accept().await.unwrap();

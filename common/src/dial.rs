@@ -23,11 +23,12 @@ use hyper_util::{
     client::legacy::connect::{Connected, Connection},
     rt::TokioIo,
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     detour,
+    net::TcpStream,
     serve::reason,
     throttle::Throttle,
     tls::{Admission, PeerId, PeerSide, SERVER_NAME, TlsContext},

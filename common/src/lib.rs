@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod api_key;
+pub mod blocking;
 pub mod body;
 pub mod detour;
 pub mod dial;
@@ -17,6 +18,7 @@ pub mod grant;
 pub mod headers;
 pub mod ids;
 pub mod labels;
+pub mod net;
 pub mod planted;
 pub mod quotas;
 pub mod reference;

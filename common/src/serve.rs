@@ -12,16 +12,12 @@ use hyper_util::{
     },
 };
 use rustls::pki_types::CertificateDer;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower::{Service, ServiceExt};
 
 use crate::{
+    net::{TcpListener, TcpStream},
     throttle::Throttle,
     tls::{Admission, PeerId, PeerSide, TlsContext, explain},
 };

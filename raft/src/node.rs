@@ -8,13 +8,14 @@ use std::{
 use bytes::Bytes;
 use conflux_common::{
     ids::MemberName,
+    net::TcpListener,
     serve::{ServeLimits, serve},
     settings::MemberSettings,
     tls::{Admission, Peers, Role, TlsContext},
 };
 use conflux_proto::internal::raft_service_server::RaftServiceServer;
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     app::App,

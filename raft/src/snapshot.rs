@@ -157,7 +157,7 @@ fn remove_traces(path: &Path) -> Result<(), FatalError> {
 }
 
 async fn blocking<T: Send + 'static>(f: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(f).await.unwrap_or_else(|e| Err(io::Error::other(e)))
+    conflux_common::blocking::spawn_blocking(f).await.unwrap_or_else(|e| Err(io::Error::other(e)))
 }
 
 /// A snapshot as a stream of chunks.

@@ -176,7 +176,7 @@ impl<A: App> StateHandle<A> {
     /// Makes everything applied so far durable.
     pub async fn sync(&self) -> Result<(), FatalError> {
         let shared = self.shared.clone();
-        let synced = tokio::task::spawn_blocking(move || shared.sync()).await;
+        let synced = conflux_common::blocking::spawn_blocking(move || shared.sync()).await;
         synced.unwrap_or_else(|e| Err(FatalError(format!("syncing the state panicked: {e}"))))
     }
 
@@ -193,7 +193,7 @@ impl<A: App> StateHandle<A> {
     /// A checkpoint of this moment that nothing else knows of: its files go with the last handle.
     pub(crate) async fn checkpoint(&self) -> Result<SnapshotHandle, FatalError> {
         let shared = self.shared.clone();
-        let made = tokio::task::spawn_blocking(move || shared.checkpoint()).await;
+        let made = conflux_common::blocking::spawn_blocking(move || shared.checkpoint()).await;
         made.unwrap_or_else(|e| Err(FatalError(format!("taking a checkpoint panicked: {e}"))))
     }
 

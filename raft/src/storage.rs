@@ -36,7 +36,7 @@ pub struct Storage<A: App> {
 /// newer format; the text says what to do.
 pub async fn open<A: App>(settings: &MemberSettings, app: Arc<A>) -> Result<Storage<A>, OpenError> {
     let path = settings.data_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || open_at(&path, app)).await;
+    let opened = conflux_common::blocking::spawn_blocking(move || open_at(&path, app)).await;
     opened.unwrap_or_else(|e| Err(FatalError(format!("opening the storage panicked: {e}")).into()))
 }
 

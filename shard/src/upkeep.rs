@@ -64,7 +64,7 @@ async fn once(shard: &Arc<Shard>) -> Result<(Option<u64>, bool), ApiError> {
     let (node, now_ms) = (shard.node.clone(), shard.node.group_time_ms());
     let look = move || node.read(|view| query::due(view, now_ms, TENANTS));
     let failed = |e| ApiError::new(conflux_common::error::Code::Internal, format!("looking for work failed: {e}"));
-    let due = tokio::task::spawn_blocking(look).await.map_err(failed)???;
+    let due = conflux_common::blocking::spawn_blocking(look).await.map_err(failed)???;
     let mut unfinished = false;
     for tenant in due {
         unfinished |= work(shard, tenant).await?;

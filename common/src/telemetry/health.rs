@@ -18,12 +18,12 @@ use hyper_util::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::process;
+use crate::net::{TcpListener, TcpStream};
 
 /// Probes and scrapers are few.
 const MAX_CONNECTIONS: usize = 64;

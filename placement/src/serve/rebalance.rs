@@ -4,11 +4,11 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
+use conflux_common::blocking::spawn_blocking;
 use conflux_common::error::{ApiError, Code};
 use conflux_proto::internal::{GroupRecord, TenantRecord, TenantState};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{

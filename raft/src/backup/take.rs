@@ -7,7 +7,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{sync::mpsc, task::spawn_blocking};
+use conflux_common::blocking::spawn_blocking;
+use tokio::sync::mpsc;
 
 use super::{Checkpoint, Content, Description, Frame};
 use crate::{

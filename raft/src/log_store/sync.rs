@@ -5,14 +5,16 @@
 //! queued here, so that one sync covers all that wait. A failed sync is final: the kernel may have dropped the pages,
 //! and a second try could falsely succeed. From then on everything is refused and the process must stop.
 
+#[cfg_attr(not(feature = "simulation"), path = "sync/thread.rs")]
+#[cfg_attr(feature = "simulation", path = "sync/task.rs")]
+mod runner;
+
 use std::{
     io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -21,6 +23,7 @@ use openraft::storage::IOFlushed;
 use rocksdb::DB;
 use tokio::sync::{oneshot, watch};
 
+use self::runner::Runner;
 use super::{
     floor::{Floor, FloorFile},
     witness::Witness,
@@ -81,11 +84,8 @@ pub(crate) enum Job {
     Lower { next_index: u64, done: oneshot::Sender<Result<(), FatalError>> },
 }
 
-/// The handle of the worker's thread. Dropping it lets the thread finish what is queued, and waits for it.
-pub(crate) struct SyncWorker {
-    queue: Option<SyncSender<Job>>,
-    thread: Option<JoinHandle<()>>,
-}
+/// The handle of the worker. Dropping it lets the worker finish what is queued, and waits for it.
+pub(crate) struct SyncWorker(Runner);
 
 impl SyncWorker {
     pub(crate) fn start(
@@ -95,18 +95,15 @@ impl SyncWorker {
         durable: Arc<Durable>,
         fatal: Fatal,
     ) -> io::Result<Self> {
-        let (queue, jobs) = sync_channel(QUEUE);
         let known = Floor { next_index: *durable.synced.borrow(), vote };
         witness.note(&known);
         let worker = Worker { db, floor, witness, known, durable, fatal, failed: None, floor_written: Instant::now() };
-        let thread = std::thread::Builder::new().name("raft-log-sync".into()).spawn(move || worker.run(&jobs))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        Runner::start(worker).map(Self)
     }
 
     /// Queues a job.
     pub(crate) fn submit(&self, job: Job) -> Result<(), FatalError> {
-        let sent = self.queue.as_ref().map(|queue| queue.send(job).is_ok());
-        if sent == Some(true) { Ok(()) } else { Err(FatalError("the sync worker has stopped".into())) }
+        if self.0.submit(job) { Ok(()) } else { Err(FatalError("the sync worker has stopped".into())) }
     }
 
     /// Queues a job and waits for its answer.
@@ -117,17 +114,6 @@ impl SyncWorker {
         let (done, answer) = oneshot::channel();
         self.submit(job(done))?;
         answer.await.unwrap_or_else(|_| Err(FatalError("the sync worker has stopped".into())))
-    }
-}
-
-impl Drop for SyncWorker {
-    fn drop(&mut self) {
-        self.queue.take();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the sync worker has panicked");
-        }
     }
 }
 
@@ -144,24 +130,16 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, jobs: &Receiver<Job>) {
-        loop {
-            let first = if self.floor.floor() == self.known || self.failed.is_some() {
-                jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                jobs.recv_timeout(FLOOR_IDLE)
-            };
-            match first {
-                Ok(first) => {
-                    let waiting = std::iter::once(first).chain(jobs.try_iter().take(QUEUE)).collect();
-                    self.sync(waiting);
-                    if self.floor_written.elapsed() >= FLOOR_BUSY {
-                        self.write_floor();
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => self.write_floor(),
-                Err(RecvTimeoutError::Disconnected) => return self.write_floor(),
-            }
+    /// Whether the floor follows when nothing more comes.
+    fn owes_floor(&self) -> bool {
+        self.floor.floor() != self.known && self.failed.is_none()
+    }
+
+    /// One sync for all of these; then they are answered.
+    fn serve(&mut self, waiting: Vec<Job>) {
+        self.sync(waiting);
+        if self.floor_written.elapsed() >= FLOOR_BUSY {
+            self.write_floor();
         }
     }
 
@@ -239,7 +217,7 @@ impl Worker {
 
     fn write_floor(&mut self) {
         self.floor_written = Instant::now();
-        if self.failed.is_some() || self.floor.floor() == self.known {
+        if !self.owes_floor() {
             return;
         }
         if let Err(e) = self.floor.write(self.known) {

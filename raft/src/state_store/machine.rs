@@ -45,7 +45,7 @@ impl<A: App> StateMachine<A> {
         f: impl FnOnce(&Shared<A>) -> Result<T, FatalError> + Send + 'static,
     ) -> io::Result<T> {
         let shared = self.shared.clone();
-        let done = tokio::task::spawn_blocking(move || f(&shared)).await;
+        let done = conflux_common::blocking::spawn_blocking(move || f(&shared)).await;
         done.unwrap_or_else(|e| Err(FatalError(format!("{what} panicked: {e}")))).map_err(|e| self.shared.fatal.io(e))
     }
 

@@ -18,7 +18,7 @@ impl<A: App> StateHandle<A> {
     /// what is applied. Nothing runs yet; done again, it does the same.
     pub(crate) async fn refound(&self, own: Node, others: Vec<String>) -> Result<(u64, Vote), FatalError> {
         let shared = self.shared.clone();
-        let done = tokio::task::spawn_blocking(move || shared.refound(own, &others)).await;
+        let done = conflux_common::blocking::spawn_blocking(move || shared.refound(own, &others)).await;
         done.unwrap_or_else(|e| Err(FatalError(format!("beginning a new group panicked: {e}"))))
     }
 }

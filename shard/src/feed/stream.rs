@@ -179,7 +179,7 @@ impl Task {
         let Some(subscription) = self.tenants.get(&tenant).cloned() else { return Ok(()) };
         let node = self.shard.node.clone();
         let read = move || node.read(|view| subscription.page(view, tenant));
-        let page = match tokio::task::spawn_blocking(read).await {
+        let page = match conflux_common::blocking::spawn_blocking(read).await {
             Ok(page) => page??,
             Err(e) => return Err(ApiError::new(Code::Internal, format!("reading the history failed: {e}"))),
         };

@@ -98,7 +98,7 @@ async fn waiting(shard: &Arc<Shard>, after: u64) -> Result<Vec<TenantRow>, ApiEr
     let node = shard.node.clone();
     let read = move || node.read(|view| query::not_served(view, after, ROUND));
     let failed = |e| ApiError::new(Code::Internal, format!("looking for restored tenants failed: {e}"));
-    tokio::task::spawn_blocking(read).await.map_err(failed)??
+    conflux_common::blocking::spawn_blocking(read).await.map_err(failed)??
 }
 
 async fn serve_if_ours(shard: &Arc<Shard>, row: TenantRow) -> Result<(), ApiError> {

@@ -95,7 +95,7 @@ async fn round(
 ) -> Result<(), ApiError> {
     let (node, now_ms, known) = (shard.node.clone(), shard.node.group_time_ms(), seen.clone());
     let look = move || node.read(|view| look(view, &known, now_ms));
-    let task = tokio::task::spawn_blocking(look);
+    let task = conflux_common::blocking::spawn_blocking(look);
     let found = task.await.map_err(|e| internal(format!("looking for what is due failed: {e}")))??;
     let found = found.map_err(|e| internal(e.to_string()))?;
     seen.extend(found.settled);

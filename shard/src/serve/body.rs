@@ -79,7 +79,7 @@ pub async fn read_within<T: DeserializeOwned + Send + 'static>(
     let value = if bytes.len() <= PARSE_INLINE {
         body::json(&bytes)?
     } else {
-        let task = tokio::task::spawn_blocking(move || body::json(&bytes));
+        let task = conflux_common::blocking::spawn_blocking(move || body::json(&bytes));
         task.await.map_err(|e| ApiError::new(Code::Internal, format!("reading the body failed: {e}")))??
     };
     Ok((value, room))

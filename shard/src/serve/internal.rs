@@ -54,7 +54,7 @@ async fn history(shard: &Arc<Shard>, asked: HistoryRequest) -> Result<HistoryRes
             query::history(view, &row, asked.after, asked.to, asked.limit)
         })
     };
-    let task = tokio::task::spawn_blocking(read);
+    let task = conflux_common::blocking::spawn_blocking(read);
     task.await.map_err(|e| ApiError::new(Code::Internal, format!("the read failed: {e}")))??
 }
 
@@ -67,7 +67,7 @@ async fn release_set(shard: &Arc<Shard>, asked: ReleaseSetRequest) -> Result<Rel
             query::release_set(view, &row, &asked)
         })
     };
-    let task = tokio::task::spawn_blocking(read);
+    let task = conflux_common::blocking::spawn_blocking(read);
     task.await.map_err(|e| ApiError::new(Code::Internal, format!("the read failed: {e}")))??
 }
 
@@ -97,7 +97,7 @@ fn stands(shard: &Shard, id: TenantId) -> Result<EnsureTenantResponse, ApiError>
 async fn loads(shard: &Arc<Shard>) -> Result<LoadsResponse, ApiError> {
     shard.node.check_leader()?;
     let node = shard.node.clone();
-    let task = tokio::task::spawn_blocking(move || node.read(|view| query::stored(view)));
+    let task = conflux_common::blocking::spawn_blocking(move || node.read(|view| query::stored(view)));
     let rows = task.await.map_err(|e| ApiError::new(Code::Internal, format!("the read failed: {e}")))???;
     let load = |row: query::TenantRow| TenantLoad {
         tenant_id: row.id,
@@ -132,7 +132,7 @@ async fn report_use(shard: &Arc<Shard>, report: ReportUseRequest) -> Result<(), 
         shard.usage.take(report, |tenant| here.contains(&tenant));
         Ok(())
     };
-    let task = tokio::task::spawn_blocking(take);
+    let task = conflux_common::blocking::spawn_blocking(take);
     task.await.map_err(|e| ApiError::new(Code::Internal, format!("taking the report failed: {e}")))?
 }
 

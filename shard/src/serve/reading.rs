@@ -173,7 +173,9 @@ where
         Weight::Point => shard.node.read(|view| look_at(view, call, demand, &*read))?,
         Weight::Scan => {
             let (node, call) = (shard.node.clone(), call.clone());
-            let task = tokio::task::spawn_blocking(move || node.read(|view| look_at(view, &call, demand, &*read)));
+            let task = conflux_common::blocking::spawn_blocking(move || {
+                node.read(|view| look_at(view, &call, demand, &*read))
+            });
             task.await.map_err(|e| ApiError::new(Code::Internal, format!("the read failed: {e}")))??
         }
     }

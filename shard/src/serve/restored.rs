@@ -71,7 +71,7 @@ async fn list(State(shard): State<Arc<Shard>>, request: Request) -> Result<Respo
         Query::try_from_uri(request.uri()).map_err(|e| ApiError::invalid("query", e.body_text()))?;
     let read = move || shard.node.read(|view| page(view, after));
     let failed = |e| ApiError::new(Code::Internal, format!("the read failed: {e}"));
-    let page = tokio::task::spawn_blocking(read).await.map_err(failed)?.map_err(ApiError::from)?;
+    let page = conflux_common::blocking::spawn_blocking(read).await.map_err(failed)?.map_err(ApiError::from)?;
     let page = page.map_err(|e| ApiError::from(conflux_raft::ReadError::Fatal(e)))?;
     Ok(Json(page).into_response())
 }

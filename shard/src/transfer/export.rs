@@ -72,7 +72,7 @@ async fn look(shard: &Arc<Shard>, peer: &PeerId, asked: &ExportRowsRequest) -> R
             query::export(view, &row, &asked).map(|page| Seen::Page(Box::new(page)))
         })
     };
-    let task = tokio::task::spawn_blocking(read);
+    let task = conflux_common::blocking::spawn_blocking(read);
     task.await.map_err(|e| ApiError::new(Code::Internal, format!("the read failed: {e}")))??
 }
 

@@ -32,6 +32,6 @@ async fn once(shard: &Arc<Shard>) -> Result<(), ApiError> {
         shard.usage.keep(&here);
         Ok(())
     };
-    let task = tokio::task::spawn_blocking(compare);
+    let task = conflux_common::blocking::spawn_blocking(compare);
     task.await.map_err(|e| ApiError::new(Code::Internal, format!("the comparison failed: {e}")))?
 }

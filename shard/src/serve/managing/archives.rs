@@ -180,7 +180,7 @@ pub async fn import(shard: &Arc<Shard>, call: &Call, bytes: Bytes, to: Destinati
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let task = tokio::task::spawn_blocking(work);
+    let task = conflux_common::blocking::spawn_blocking(work);
     task.await.map_err(|e| ApiError::new(Code::Internal, format!("reading the archive failed: {e}")))?
 }
 

@@ -73,7 +73,7 @@ pub(super) async fn check_schema(text: &str) -> Result<(), ApiError> {
 pub(super) async fn off_runtime<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let task = tokio::task::spawn_blocking(work);
+    let task = conflux_common::blocking::spawn_blocking(work);
     task.await.map_err(|e| ApiError::new(Code::Internal, format!("the check failed: {e}")))?
 }
 

@@ -143,7 +143,7 @@ async fn compare(State(shard): State<Arc<Shard>>, mut asked: Asked) -> Result<Re
     let pair = pair(&app, &from, &to)?;
     let (at, found) = managing::compare(&shard, &asked.call, pair, demand).await?;
     let work = move || Comparison { app, from, to, configs: compared(&found) };
-    let comparison = tokio::task::spawn_blocking(work)
+    let comparison = conflux_common::blocking::spawn_blocking(work)
         .await
         .map_err(|e| ApiError::new(conflux_common::error::Code::Internal, format!("comparing failed: {e}")))?;
     Ok(answer::json(&at, &comparison))
