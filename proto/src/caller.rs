@@ -94,7 +94,7 @@ mod tests {
     fn operators_only() {
         let mut context = CallContext::of(Some(&peer(Role::Operator)), &HeaderMap::new()).unwrap();
         assert!(context.require_operator().is_ok());
-        context.principal.operator = false;
+        Arc::make_mut(&mut context.principal).operator = false;
         assert_eq!(context.require_operator().unwrap_err().code, Code::PermissionDenied);
     }
 }

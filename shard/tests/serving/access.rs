@@ -1,5 +1,7 @@
 //! Who may do what: by certificate, by tenant, by grant.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::{
@@ -80,7 +82,7 @@ async fn tenants_do_not_mix() {
     let foreign = admin.of(1, "other", 1).get("/api/v1/fetch/config/other/shop/prod/a").await;
     assert_eq!(foreign.code(), (403, "PERMISSION_DENIED".into()));
     let mut operator = admin.clone();
-    operator.context.principal.tenant = None;
-    operator.context.principal.operator = true;
+    Arc::make_mut(&mut operator.context.principal).tenant = None;
+    Arc::make_mut(&mut operator.context.principal).operator = true;
     assert_eq!(operator.get(&fetch("shop", "a")).await.code().0, 403);
 }

@@ -70,7 +70,7 @@ impl Caller {
     pub fn of(&self, id: u64, name: &str, epoch: u64) -> Self {
         let mut other = self.clone();
         other.context.tenant = Some((TenantId(id), Epoch(epoch)));
-        other.context.principal.tenant = Some(name.parse().unwrap());
+        Arc::make_mut(&mut other.context.principal).tenant = Some(name.parse().unwrap());
         other
     }
 
