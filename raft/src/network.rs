@@ -3,6 +3,8 @@
 //! Every default of openraft that only looks implemented is overridden: `pre_vote`, `transfer_leader`, and a pipelined
 //! `stream_append`. Every call has a deadline; after an error the connection is forgotten and dialled anew.
 
+mod session;
+
 use std::{
     collections::VecDeque,
     sync::{
@@ -31,6 +33,7 @@ use tokio::{
 };
 use tonic::{Status, Streaming};
 
+use self::session::Session;
 use crate::{
     codec,
     link::{Lane, Link, Links, MAX_MESSAGE, is_broken},
@@ -164,10 +167,10 @@ impl Peer {
     ) -> Result<BoxStream<'static, Result<StreamAppendResult<C>, RPCError<C>>>, RPCError<C>> {
         // openraft's pause after an error is in its stream of requests: dialling before it would be a busy loop.
         let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
-        let input = futures::stream::iter([first]).chain(input);
+        let (session, input) = session::begin(futures::stream::iter([first]).chain(input));
         let mut link = self.link()?;
         let sent = Arc::new(Mutex::new(VecDeque::new()));
-        let requests = pipelined(input, self.route(), sent.clone());
+        let requests = pipelined(Box::pin(input), self.route(), sent.clone());
         let answers = match timeout(APPEND_STALL, link.client.append_stream(requests)).await {
             Ok(Ok(answers)) => answers.into_inner(),
             Ok(Err(status)) => {
@@ -180,8 +183,8 @@ impl Peer {
             }
         };
         let late = self.late(RPCTypes::AppendEntries, APPEND_STALL);
-        let pipeline =
-            Pipeline { answers, sent, late, links: self.network.links.clone(), link, term: self.network.term.clone() };
+        let (links, term) = (self.network.links.clone(), self.network.term.clone());
+        let pipeline = Pipeline { answers, sent, late, links, link, term, _session: session };
         Ok(futures::stream::unfold(Some(pipeline), |pipeline| async move {
             let mut pipeline = pipeline?;
             let answer = pipeline.next().await?;
@@ -228,6 +231,7 @@ struct Pipeline {
     links: Arc<Links>,
     link: Link,
     term: Arc<AtomicU64>,
+    _session: Session,
 }
 
 impl Pipeline {

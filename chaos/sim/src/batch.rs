@@ -15,6 +15,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use conflux_common::planted;
 use serde_json::Value;
+use tracing_subscriber::filter::Targets;
 
 use crate::{run, world::WITNESSES};
 
@@ -38,7 +39,7 @@ struct Done {
 }
 
 /// Runs one seed in a process and a directory of its own.
-fn child(seed: u64, trace: Option<&Path>, aloud: bool, plant: Option<&str>) -> Result<Value> {
+fn child(seed: u64, trace: Option<&Path>, aloud: bool, log: Option<&Targets>, plant: Option<&str>) -> Result<Value> {
     let directory = run::directory()?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["one", "--seed", &seed.to_string()]).current_dir(directory.path());
@@ -48,6 +49,9 @@ fn child(seed: u64, trace: Option<&Path>, aloud: bool, plant: Option<&str>) -> R
     }
     if let Some(trace) = trace {
         command.arg("--trace").arg(trace);
+    }
+    if let Some(log) = log {
+        command.arg("--log").arg(log.to_string());
     }
     if aloud {
         command.arg("--aloud");
@@ -81,7 +85,8 @@ pub fn run(seeds: std::ops::RangeInclusive<u64>, jobs: usize, keep_going: bool, 
         std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed > last || sender.send(Done { seed, said: child(seed, None, false, plant.as_deref()) }).is_err()
+                if seed > last
+                    || sender.send(Done { seed, said: child(seed, None, false, None, plant.as_deref()) }).is_err()
                 {
                     return;
                 }
@@ -130,9 +135,9 @@ pub fn run(seeds: std::ops::RangeInclusive<u64>, jobs: usize, keep_going: bool, 
 }
 
 /// Runs one seed and prints what came of it.
-pub fn replay(seed: u64, trace: Option<PathBuf>, aloud: bool, plant: Option<&str>) -> Result<bool> {
+pub fn replay(seed: u64, trace: Option<PathBuf>, aloud: bool, log: &Targets, plant: Option<&str>) -> Result<bool> {
     let trace = trace.map(std::path::absolute).transpose()?;
-    let said = child(seed, trace.as_deref(), aloud, plant)?;
+    let said = child(seed, trace.as_deref(), aloud, Some(log), plant)?;
     let mut clean = true;
     for (invariant, what) in violations(&said) {
         clean = false;

@@ -15,10 +15,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
-use tracing_subscriber::{
-    filter::{LevelFilter, Targets},
-    layer::SubscriberExt,
-};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt};
 
 /// Runs Conflux's own Raft nodes, shard and placement state machines and the reconciler of moves in a simulation, harms them by a
 /// plan that the seed draws, and says whether all that clients were told can be true.
@@ -29,6 +26,7 @@ use tracing_subscriber::{
 Examples:
   conflux-sim run --seeds 1..2000 --jobs 2
   conflux-sim replay --seed 42 --trace /tmp/42.txt
+  conflux-sim replay --seed 42 --trace /tmp/42.txt --log conflux=debug,openraft=debug
   conflux-sim plan --seed 42
 
 Exit status: 0 clean, 1 violated, 2 it could not be done."
@@ -61,8 +59,14 @@ enum Command {
         /// Show the trace meanwhile.
         #[arg(long)]
         aloud: bool,
+        /// What is logged into it.
+        #[arg(long, default_value = LOGGED)]
+        log: Targets,
     },
 }
+
+/// What libraries say of themselves at every step is asked for by nobody: it would be half of the work.
+const LOGGED: &str = "conflux=info";
 
 /// What every run can be told.
 #[derive(Args, Clone)]
@@ -98,6 +102,9 @@ struct ReplayArgs {
     /// Show the trace while it runs.
     #[arg(long)]
     aloud: bool,
+    /// What of the logs is in the trace.
+    #[arg(long, default_value = LOGGED)]
+    log: Targets,
     #[command(flatten)]
     common: Common,
 }
@@ -119,24 +126,24 @@ fn command(command: Command) -> Result<bool> {
             let seeds = batch::seeds(&args.seeds)?;
             batch::run(seeds, args.jobs, args.keep_going, args.common.plant.as_deref())
         }
-        Command::Replay(args) => batch::replay(args.seed, args.trace, args.aloud, args.common.plant.as_deref()),
+        Command::Replay(args) => {
+            batch::replay(args.seed, args.trace, args.aloud, &args.log, args.common.plant.as_deref())
+        }
         Command::Plan { seed } => {
             for planned in plan::plan(seed) {
                 println!("{:>6} to {:>6} ms  {}", planned.from_ms, planned.to_ms, planned.fault);
             }
             Ok(true)
         }
-        Command::One { seed, trace, aloud } => one(seed, trace, aloud),
+        Command::One { seed, trace, aloud, log } => one(seed, trace, aloud, log),
     }
 }
 
 /// One seed, in a thread of its own: what a thread keeps for itself (the keys of hash maps, generators) is then drawn from the seed.
-fn one(seed: u64, file: Option<PathBuf>, aloud: bool) -> Result<bool> {
+fn one(seed: u64, file: Option<PathBuf>, aloud: bool, log: Targets) -> Result<bool> {
     // It measures the machine's clocks against each other, for which time must pass.
     conflux_common::telemetry::install_metrics()?;
-    // What libraries say of themselves at every step is asked for by nobody: it would be half of the work.
-    let ours = Targets::new().with_target("conflux", LevelFilter::INFO);
-    let subscriber = tracing_subscriber::registry().with(ours).with(world::trace::IntoTrace);
+    let subscriber = tracing_subscriber::registry().with(log).with(world::trace::IntoTrace);
     tracing::subscriber::set_global_default(subscriber).context("the trace")?;
     world::trace::note_panics();
     let run = std::thread::Builder::new().name("simulation".into()).spawn(move || simulate(seed, file, aloud))?;

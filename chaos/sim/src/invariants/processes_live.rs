@@ -3,9 +3,17 @@
 use super::Evidence;
 use crate::world::trace;
 
+/// An assertion of openraft's debug builds that asserts too much: a leader that was deposed a moment ago has the new leader's log, and
+/// its replication task, which is about to see that and to stop, computes a range from its own last entry to the new leader's. A release
+/// build takes that range for an empty one.
+const HARMLESS: &str = "read_log_entries received reversed range";
+
 pub fn check(evidence: &Evidence<'_>) -> Result<(), String> {
-    match evidence.history.ended.borrow().first() {
-        None => trace::panics().first().map_or(Ok(()), |panic| Err(panic.clone())),
-        Some((host, why)) => Err(format!("{host} ended: {why}")),
+    if let Some((host, why)) = evidence.history.ended.borrow().first() {
+        return Err(format!("{host} ended: {why}"));
+    }
+    match trace::panics().into_iter().find(|panic| !panic.contains(HARMLESS)) {
+        None => Ok(()),
+        Some(panic) => Err(panic),
     }
 }
