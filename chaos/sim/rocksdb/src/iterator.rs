@@ -4,25 +4,26 @@ use std::{marker::PhantomData, ops::Bound, sync::Arc};
 
 use crate::{DB, Error, image::Rows, options::ReadOptions};
 
+/// Key and value.
+type Row = (Arc<[u8]>, Arc<[u8]>);
+
 /// Walks the rows of one moment, within the bounds that it was given.
 pub struct DBRawIterator<'a> {
     rows: Rows,
     lower: Bound<Arc<[u8]>>,
     upper: Bound<Arc<[u8]>>,
-    at: Option<(Arc<[u8]>, Arc<[u8]>)>,
+    at: Option<Row>,
     db: PhantomData<&'a DB>,
 }
 
 impl DBRawIterator<'_> {
     pub(crate) fn new(rows: Rows, options: ReadOptions) -> Self {
-        let bound = |key: Option<Vec<u8>>, of: fn(Arc<[u8]>) -> Bound<Arc<[u8]>>| {
-            key.map_or(Bound::Unbounded, |key| of(key.into()))
-        };
-        let (lower, upper) = (bound(options.lower, Bound::Included), bound(options.upper, Bound::Excluded));
+        let lower = options.lower.map_or(Bound::Unbounded, |key| Bound::Included(key.into()));
+        let upper = options.upper.map_or(Bound::Unbounded, |key| Bound::Excluded(key.into()));
         Self { rows, lower, upper, at: None, db: PhantomData }
     }
 
-    fn first(&self, from: Bound<Arc<[u8]>>) -> Option<(Arc<[u8]>, Arc<[u8]>)> {
+    fn first(&self, from: Bound<Arc<[u8]>>) -> Option<Row> {
         let (key, value) = self.rows.range((from, Bound::Unbounded)).next()?;
         let within = match &self.upper {
             Bound::Excluded(upper) => key < upper,
@@ -31,7 +32,7 @@ impl DBRawIterator<'_> {
         within.then(|| (key.clone(), value.clone()))
     }
 
-    fn last(&self, to: Bound<Arc<[u8]>>) -> Option<(Arc<[u8]>, Arc<[u8]>)> {
+    fn last(&self, to: Bound<Arc<[u8]>>) -> Option<Row> {
         let (key, value) = self.rows.range((Bound::Unbounded, to)).next_back()?;
         let within = match &self.lower {
             Bound::Included(lower) => key >= lower,
