@@ -27,6 +27,10 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// The load shares the processors with what it measures.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures Conflux against etcd on this machine.
 #[derive(Parser)]
 #[command(
