@@ -459,15 +459,17 @@ async fn a_full_disk_gives_a_move_up_until_there_is_room() {
     };
     for name in &names {
         let path = ballast(&federation, name);
-        let free = until("the small disk is there", Duration::from_secs(30), || async {
+        until("the small disk is there", Duration::from_secs(30), || async {
             let disk = nix::sys::statvfs::statvfs(path.parent()?).ok()?;
-            let whole = disk.blocks() * disk.fragment_size();
-            (whole == u64::from(MEBIBYTES) << 20).then(|| disk.blocks_available() * disk.fragment_size())
-        });
-        let room = (u64::from(MEBIBYTES) << 20) / 20;
-        std::fs::write(&path, vec![0; (free.await - room) as usize]).unwrap();
+            (disk.blocks() * disk.fragment_size() == u64::from(MEBIBYTES) << 20).then_some(())
+        })
+        .await;
     }
     until("the group says that it has no room", Duration::from_secs(30), || async {
+        // Again each time: a member gives back what it had set aside for its files.
+        for name in &names {
+            take_all_but(&ballast(&federation, name), (u64::from(MEBIBYTES) << 20) / 20).unwrap();
+        }
         let status = federation.status(to).await.ok()?;
         let members = status["members"].as_array()?.clone();
         members.iter().all(|m| m["status"]["disk"]["refuses_growth"] == true).then_some(())
@@ -494,6 +496,20 @@ async fn a_full_disk_gives_a_move_up_until_there_is_room() {
     let (acknowledged, refused) = load.finish().await;
     assert_eq!(refused, Vec::<String>::new(), "no write is refused");
     verify(&demo, "demo", &acknowledged).await;
+}
+
+/// Lets a file grow until only so many bytes of its disk are free. In small steps: others write there too.
+fn take_all_but(path: &std::path::Path, room: u64) -> std::io::Result<()> {
+    const STEP: u64 = 4 << 20;
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+    loop {
+        let disk = nix::sys::statvfs::statvfs(path)?;
+        let free = disk.blocks_available() * disk.fragment_size();
+        if free < room + disk.fragment_size() {
+            return Ok(());
+        }
+        std::io::Write::write_all(&mut file, &vec![0; STEP.min(free - room) as usize])?;
+    }
 }
 
 /// Deleted and made again under its name while requests are under way: nobody reads or writes the other one's data.
