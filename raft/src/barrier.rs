@@ -8,13 +8,10 @@ use tokio::sync::oneshot;
 
 use crate::{
     app::App,
-    confirm::{Unconfirmed, confirm},
+    confirm::{Unconfirmed, WITHIN, confirm},
     replica::Member,
     types::LogId,
 };
-
-/// A quorum that does not answer within this time does not confirm.
-const WITHIN: Duration = Duration::from_secs(1);
 
 type Outcome = Result<LogId, Unconfirmed>;
 
@@ -64,7 +61,17 @@ pub(crate) async fn read_index<A: App>(member: &Arc<Member<A>>, within: Duration
     }
 }
 
+/// Dropped where the rounds break off: those who wait are told at once, and the next reader begins new ones.
+struct BrokeOff<'a>(&'a Barrier);
+
+impl Drop for BrokeOff<'_> {
+    fn drop(&mut self) {
+        *self.0.0.lock() = Waiting::default();
+    }
+}
+
 async fn rounds<A: App>(member: Arc<Member<A>>) {
+    let broke_off = BrokeOff(&member.barrier);
     while let Some(readers) = member.barrier.begin() {
         let outcome = confirm(&member, WITHIN).await;
         for reader in readers {
@@ -72,6 +79,8 @@ async fn rounds<A: App>(member: Arc<Member<A>>) {
             let _ = reader.send(outcome.clone());
         }
     }
+    // They ended as they should; new ones may have begun already.
+    std::mem::forget(broke_off);
 }
 
 #[cfg(test)]
@@ -94,5 +103,14 @@ mod tests {
         assert_eq!(barrier.begin().unwrap().len(), 1);
         assert!(barrier.begin().is_none());
         assert!(barrier.join().0, "rounds that have ended are begun again");
+    }
+
+    #[test]
+    fn rounds_that_broke_off_keep_nobody_waiting() {
+        let barrier = Barrier::default();
+        let (_, mut waiting) = barrier.join();
+        drop(BrokeOff(&barrier));
+        assert!(matches!(waiting.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+        assert!(barrier.join().0);
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A quorum that does not answer within this time does not confirm.
-const WITHIN: Duration = Duration::from_secs(1);
+pub(crate) const WITHIN: Duration = Duration::from_secs(1);
 /// A level that a member told longer ago counts no more.
 const LEVEL_FRESH: Duration = Duration::from_secs(10);
 
