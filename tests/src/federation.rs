@@ -341,12 +341,12 @@ impl Federation {
         }
     }
 
-    /// SIGTERM for the first gateway, and a new process of it once it is gone.
-    pub async fn restart_gateway(&mut self) {
-        let pid = self.description.gateways[0].pid;
-        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("SIGTERM");
-        until("the gateway is gone", Duration::from_secs(30), || async { (!runs(pid)).then_some(()) }).await;
-        self.start_gateway(0);
+    /// SIGTERM for a gateway, and a new process of it once it is gone.
+    pub async fn restart_gateway(&mut self, index: usize) {
+        let gateway = self.description.gateways[index].clone();
+        kill(Pid::from_raw(gateway.pid), Signal::SIGTERM).expect("SIGTERM");
+        self.reap(&gateway.member, gateway.pid).await;
+        self.start_gateway(index);
     }
 
     /// `kill -9` of a gateway; returns once the process is gone.
@@ -382,12 +382,14 @@ impl Federation {
         self.reap(member, pid).await;
     }
 
-    /// Starts one more member of a group, as its operator would: a certificate of the federation's authority, the
-    /// settings of another member with its own name, ports and directories. It waits to be let in.
+    /// Starts one more member of a group, as its operator would: a certificate of the federation's authority, the settings of
+    /// another member with its own name, ports and directories, and those who are there now to ask. It waits to be let in.
     pub async fn add_member(&mut self, group: &str, name: &str) -> Result<()> {
-        let model = self.members(group).into_iter().next().context("a group with a member")?;
+        let members = self.members(group);
+        let model = members.first().context("a group with a member")?;
         let ports = self.ports_of(&[name.to_owned()])?.remove(0);
-        self.write_member(&model, ports, None).await?;
+        let present = members.iter().map(|m| Ok(Ports::of(m)?.founder())).collect::<Result<Vec<_>>>()?;
+        self.write_member(model, ports, group, &present).await?;
         self.restart(name);
         Ok(())
     }
@@ -418,7 +420,7 @@ impl Federation {
         let members = self.ports_of(&[1, 2, 3].map(|n| format!("{group}-{n}")))?;
         let founders: Vec<toml::Value> = members.iter().map(Ports::founder).collect();
         for member in &members {
-            self.write_member(&model, member.clone(), Some((group, &founders))).await?;
+            self.write_member(&model, member.clone(), group, &founders).await?;
         }
         Ok(members.into_iter().map(|m| m.member).collect())
     }
@@ -427,31 +429,29 @@ impl Federation {
         &mut self,
         model: &Member,
         ports: Ports,
-        founded: Option<(&str, &[toml::Value])>,
+        group: &str,
+        founders: &[toml::Value],
     ) -> Result<()> {
         let name = ports.member.as_str();
-        let group = founded.map_or(model.group.as_str(), |(group, _)| group).to_owned();
-        let tls = crate::replica::issue(self, &model.role, Some(&group), name).await?;
+        let tls = crate::replica::issue(self, &model.role, Some(group), name).await?;
         let home = self.directory().join(name);
         std::fs::create_dir_all(&home)?;
         let mut settings: toml::Table = toml::from_str(&std::fs::read_to_string(&model.config_file)?)?;
         let member = settings.get_mut("member").and_then(toml::Value::as_table_mut).context("[member]")?;
         let data_dir = home.join("data");
-        member.insert("group".into(), group.clone().into());
+        member.insert("group".into(), group.into());
         member.insert("member".into(), name.into());
         member.insert("data_dir".into(), data_dir.display().to_string().into());
         member.insert("service_listen".into(), ports.service.clone().into());
         member.insert("raft_listen".into(), ports.raft.clone().into());
         member.insert("metrics_listen".into(), ports.metrics.clone().into());
         member.insert("tls".into(), toml::Value::try_from(&tls)?);
-        if let Some((_, founders)) = founded {
-            member.insert("founders".into(), founders.to_vec().into());
-        }
+        member.insert("founders".into(), founders.to_vec().into());
         let config_file = home.join(format!("{}.toml", model.role));
         std::fs::write(&config_file, toml::to_string(&settings)?)?;
         self.description.members.push(Member {
             role: model.role.clone(),
-            group,
+            group: group.into(),
             member: name.into(),
             pid: 0,
             address: ports.service.clone(),
@@ -477,7 +477,7 @@ impl Federation {
             child.wait().await.expect("reaping a member");
             return;
         }
-        until("the member is gone", Duration::from_secs(10), || async { (!runs(pid)).then_some(()) }).await;
+        until("the process is gone", Duration::from_secs(30), || async { (!runs(pid)).then_some(()) }).await;
     }
 
     /// SIGSTOP.
@@ -591,6 +591,17 @@ struct Ports {
 }
 
 impl Ports {
+    /// Those of a member that is there, from its settings.
+    fn of(member: &Member) -> Result<Self> {
+        let settings: toml::Table = toml::from_str(&std::fs::read_to_string(&member.config_file)?)?;
+        let own = |key: &str| {
+            let value = settings.get("member").and_then(|m| m.get(key)).and_then(toml::Value::as_str);
+            value.map(str::to_owned).with_context(|| format!("no {key} in {}", member.config_file.display()))
+        };
+        let (service, raft, metrics) = (own("service_listen")?, own("raft_listen")?, own("metrics_listen")?);
+        Ok(Self { member: member.member.clone(), raft, service, metrics })
+    }
+
     /// Its line in the list of founders: by name, as on machines that have one.
     fn founder(&self) -> toml::Value {
         let named = |address: &str| address.replace("127.0.0.1", "localhost");

@@ -10,6 +10,7 @@ pub mod client;
 pub mod command;
 pub mod federation;
 pub mod load;
+mod placement;
 pub mod raw;
 pub mod replica;
 pub mod wait;

@@ -70,7 +70,7 @@ async fn a_gateway_that_restarts_says_so_and_no_revision_is_lost() {
     }
     let load = Writers::start(&demo, "demo", "w", 2, 512);
     until("the load runs", Duration::from_secs(30), || async { (load.count() > 20).then_some(()) }).await;
-    federation.restart_gateway().await;
+    federation.restart_gateway(0).await;
     let before = load.count();
     until("writes resume", Duration::from_secs(30), || async { (load.count() > before + 20).then_some(()) }).await;
     load.finish().await;

@@ -55,8 +55,7 @@ impl Nemesis {
             }
             Fault::CutFromPlacement { gateway, way, for_ms } => {
                 let gateway = self.owned()?.description.gateways[gateway].member.clone();
-                let placement = self.groups.len() - 1;
-                let directions = between(std::slice::from_ref(&gateway), &self.names(placement)?, way);
+                let directions = between(std::slice::from_ref(&gateway), &self.names(self.placement())?, way);
                 (directions, CUT, for_ms, format!("{gateway}, {way:?}"))
             }
             Fault::CutGroups { one, other, for_ms } => {
@@ -87,6 +86,11 @@ impl Nemesis {
         tokio::time::sleep(Duration::from_millis(for_ms)).await;
         relay.heal();
         Ok(format!("{what}, for {for_ms} ms"))
+    }
+
+    /// Which of the groups is placement.
+    pub(super) fn placement(&self) -> usize {
+        self.groups.len() - 1
     }
 
     pub(super) fn names(&self, group: usize) -> Result<Vec<String>> {

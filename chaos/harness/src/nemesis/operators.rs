@@ -26,6 +26,9 @@ impl Nemesis {
                 self.whole(group).await?;
                 self.owned()?.kill(&old).await;
                 let new = self.add(group).await?;
+                if group == self.placement() {
+                    self.introduce(&old, &new).await?;
+                }
                 self.command(group, &["replace-node", &old, "--with", &new]).await?;
                 self.part_with(&old);
                 Ok(format!("{old} by {new}"))
@@ -41,20 +44,56 @@ impl Nemesis {
                 Ok(format!("{new} came and went"))
             }
             Fault::RollingRestart { group } => {
-                self.whole(group).await?;
-                let names = self.followers_first(group).await?;
-                for name in &names {
-                    let federation = self.owned()?;
-                    federation.stop(name).await;
-                    federation.restart(name);
-                    self.command(group, &["restart-plan", "--check", name]).await?;
-                }
+                let names = self.roll(group).await?;
                 Ok(names.join(", "))
             }
             Fault::RotateCertificates { group } => self.rotate(group).await,
             Fault::RevokeCertificates { group, member } => self.revoke(group, member).await,
             _ => bail!("no operator does it"),
         }
+    }
+
+    /// Starts each member of a group again, the leader last.
+    async fn roll(&mut self, group: usize) -> Result<Vec<String>> {
+        self.whole(group).await?;
+        let names = self.followers_first(group).await?;
+        for name in &names {
+            let federation = self.owned()?;
+            federation.stop(name).await;
+            federation.restart(name);
+            self.command(group, &["restart-plan", "--check", name]).await?;
+        }
+        Ok(names)
+    }
+
+    /// Tells gateways and shards of a member of placement that comes for another one, before it may lead: they know them by their
+    /// settings.
+    async fn introduce(&mut self, old: &str, new: &str) -> Result<()> {
+        self.owned()?.name_in_settings(old, new)?;
+        for gateway in 0..self.owned()?.description.gateways.len() {
+            self.owned()?.restart_gateway(gateway).await;
+            self.ready(gateway).await?;
+        }
+        for group in 0..self.placement() {
+            self.roll(group).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns once a gateway that was started says that it may be sent requests.
+    async fn ready(&mut self, gateway: usize) -> Result<()> {
+        let operator = self.operators.get(gateway).context("an operator's client of this gateway")?;
+        let ready = async {
+            while !operator.get("/readyz").await.is_ok_and(|answer| answer.status == 200) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        if tokio::time::timeout(CHANGES_WITHIN, ready).await.is_ok() {
+            return Ok(());
+        }
+        let words = format!("gateway {gateway} was not ready {} s after its start", CHANGES_WITHIN.as_secs());
+        self.complain(words.clone());
+        bail!(words)
     }
 
     /// What the group says of a member: its id, once it is a voter.
