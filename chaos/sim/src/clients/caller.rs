@@ -1,6 +1,6 @@
 //! A call of a tenant: where it goes, when it is repeated, and what became of it. The rules are the gateway's.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use conflux_common::{
     error::{ApiError, Code, Hint, Outcome},
@@ -80,7 +80,7 @@ impl Gateway {
     fn request<T>(&self, wanted: &Wanted, route: &Route, body: T) -> Result<Request<T>, ApiError> {
         let tenant = self.shared.tenants.borrow()[wanted.tenant].clone();
         let context = CallContext {
-            principal: principal(&tenant.name)?,
+            principal: Arc::new(principal(&tenant.name)?),
             tenant: Some((TenantId(tenant.id), Epoch(route.epoch))),
             request_id: "r".into(),
             deadline: TRY,
