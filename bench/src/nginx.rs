@@ -97,7 +97,8 @@ fn settings(setup: &Setup<'_>, directory: &Path, address: &str) -> String {
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("  {kind}_temp_path {dir}/{kind};\n"))
         .concat();
-    // Connections are kept for ever on both sides, as the gateway keeps its own.
+    // Connections are kept for ever on both sides, as the gateway keeps its own; a line for each request is gathered and written as
+    // the gateway does.
     format!(
         "daemon off;
 worker_processes auto;
@@ -105,7 +106,7 @@ pid {dir}/pid;
 error_log {dir}/out warn;
 events {{ worker_connections 4096; }}
 http {{
-  access_log off;
+  access_log {dir}/access.log combined buffer=32k flush=100ms;
 {temporary}  keepalive_requests 1000000000;
   keepalive_timeout 600s;
   upstream shard {{

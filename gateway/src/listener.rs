@@ -1,34 +1,29 @@
-//! The client port: accepts, caps, shakes hands, and gives each connection to pingora's HTTP machinery.
+//! The client port: accepts, caps, shakes hands, and gives each connection to pingora's HTTP/1.1 or to h2.
 //!
 //! pingora's own `Server` installs signal handlers and exits the process, and its listener has no cap on connections
-//! and a minute for a handshake. So the accept loop is ours; everything from the TLS stream on (HTTP/1.1, h2, framing
-//! checks, keep-alive, GOAWAY) is pingora's.
+//! and a minute for a handshake. So the accept loop is ours; HTTP/1.1 (framing checks, keep-alive) is pingora's, and
+//! [`h2_connection`] says why h2 is not.
 
 mod framing;
+mod h2_connection;
 mod metered;
 
-use std::{os::fd::AsRawFd, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use http::Request;
 use pingora::{
-    apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
-    listeners::tls::Acceptor,
-    protocols::{
-        GetSocketDigest, SocketDigest, TcpKeepalive,
-        http::{
-            ServerSession,
-            v2::server::{H2Options, default_h2_options},
-        },
-        l4::{ext::set_tcp_keepalive, socket::SocketAddr, stream::Stream as TcpIo},
-    },
+    apps::{HttpServerApp, ReusedHttpStream, ServerApp},
+    http::ResponseHeader,
+    protocols::{TcpKeepalive, http::ServerSession, l4::ext::set_tcp_keepalive},
     server::ShutdownWatch,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
+use tokio_rustls::TlsAcceptor;
 
 use self::metered::Metered;
 use crate::{
@@ -94,7 +89,7 @@ pub async fn serve(
     service: Arc<dyn Service>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let app = Arc::new(App { service, limits: limits.clone(), options: options(&limits) });
+    let app = Arc::new(App { service, limits: limits.clone() });
     let slots = Arc::new(Semaphore::new(limits.max_connections));
     loop {
         let accepted = tokio::select! {
@@ -123,12 +118,6 @@ pub async fn serve(
     }
 }
 
-fn options(limits: &ListenerLimits) -> HttpServerOptions {
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = Some(limits.head);
-    options
-}
-
 async fn connection(
     stream: TcpStream,
     tls: Arc<rustls::ServerConfig>,
@@ -142,30 +131,21 @@ async fn connection(
         tracing::debug!(%error, "TCP keep-alive cannot be set");
     }
     let peer = stream.peer_addr().ok();
-    let digest = socket_digest(&stream, peer);
-    let mut io = TcpIo::from(stream);
-    io.set_socket_digest(digest);
-    let acceptor = Acceptor::from_server_config(tls);
-    match tokio::time::timeout(app.limits.handshake, acceptor.tls_handshake(io)).await {
-        Ok(Ok(stream)) => {
-            app.process_new(Box::new(Metered::new(stream)), &shutdown).await;
-        }
-        Ok(Err(error)) => tracing::debug!(?peer, %error, "TLS handshake refused"),
-        Err(_) => tracing::debug!(?peer, "TLS handshake too slow"),
+    let stream = match tokio::time::timeout(app.limits.handshake, TlsAcceptor::from(tls).accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(?peer, %error, "TLS handshake refused"),
+        Err(_) => return tracing::debug!(?peer, "TLS handshake too slow"),
+    };
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        h2_connection::serve(stream, peer, &app.service, &app.limits, shutdown).await;
+    } else {
+        app.process_new(Box::new(Metered::new(stream, peer)), &shutdown).await;
     }
-}
-
-/// What pingora's own listener would note, so that requests know where they came from.
-fn socket_digest(stream: &TcpStream, peer: Option<std::net::SocketAddr>) -> SocketDigest {
-    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-    let _ = digest.peer_addr.set(peer.map(SocketAddr::Inet));
-    digest
 }
 
 struct App {
     service: Arc<dyn Service>,
     limits: ListenerLimits,
-    options: HttpServerOptions,
 }
 
 #[async_trait]
@@ -181,23 +161,6 @@ impl HttpServerApp for App {
         let service = &self.service;
         let keep_alive = !*shutdown.borrow();
         session_adapter::serve(session, keep_alive, |request| service.answer(request)).await
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        let mut options = default_h2_options();
-        options.max_concurrent_streams(self.limits.max_streams);
-        // What one connection may make us hold before a service reads it.
-        options.initial_window_size(256 * 1024);
-        options.initial_connection_window_size(1 << 20);
-        // Streams that are opened and reset at once (rapid reset), or that we had to reset.
-        options.max_pending_accept_reset_streams(64);
-        options.max_local_error_reset_streams(Some(256));
-        options.max_concurrent_reset_streams(32);
-        Some(options)
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
     }
 }
 
@@ -238,7 +201,13 @@ impl App {
 
 /// Answers what is no request, and closes.
 async fn refuse(session: &mut ServerSession, too_large: bool) {
-    if crate::respond::unreadable(session, too_large).await.is_ok() {
+    let (parts, body) = crate::respond::unreadable(too_large).into_parts();
+    session.set_keepalive(None);
+    let told = async {
+        session.write_response_header(Box::new(ResponseHeader::from(parts))).await?;
+        session.write_response_body(body, true).await
+    };
+    if told.await.is_ok() {
         let _ = tokio::time::timeout(LAST_READ, discard(session)).await;
     }
     session.shutdown().await;

@@ -4,9 +4,8 @@ use axum::body::Body;
 use conflux_common::error::{ApiError, Code};
 use conflux_proto::status::to_status;
 use http::{Response, header};
-use pingora::{http::ResponseHeader, protocols::http::ServerSession};
 
-use crate::session_adapter::{Answer, Gone};
+use crate::session_adapter::Answer;
 
 /// How the caller wants to be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,18 +35,16 @@ pub fn refuse(error: &ApiError, style: Style, request_id: &str) -> Answer {
     }
 }
 
-/// Answers what could not be read as HTTP.
-pub async fn unreadable(session: &mut ServerSession, too_large: bool) -> Result<(), Gone> {
+/// The answer to what could not be read as HTTP.
+pub fn unreadable(too_large: bool) -> Response<bytes::Bytes> {
     let error = if too_large {
         ApiError::too_large("the head of the request is too large")
     } else {
         ApiError::new(Code::InvalidArgument, "the request is not well-formed HTTP")
     };
-    let (mut parts, body) = conflux_common::respond::error_response(&error, "").into_parts();
-    parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
-    parts.headers.remove(conflux_common::headers::REQUEST_ID);
-    session.set_keepalive(None);
-    session.write_response_header(Box::new(ResponseHeader::from(parts))).await?;
-    session.write_response_body(body, true).await?;
-    Ok(())
+    let mut response = conflux_common::respond::error_response(&error, "");
+    let length = response.body().len();
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    response.headers_mut().remove(conflux_common::headers::REQUEST_ID);
+    response
 }

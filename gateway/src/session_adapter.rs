@@ -1,9 +1,11 @@
-//! Runs a service over `http` types from a pingora session, so that no protocol is written by hand.
+//! Runs a service over `http` types from a pingora session (HTTP/1.1) or an h2 stream ([`stream`]), so that no protocol is written
+//! by hand.
 //!
-//! The session becomes a request with a streaming body; the answer may stream, end with trailers, or take the
-//! connection over (`101 Switching Protocols`). A client that goes away cancels the service's future and its body.
+//! Either becomes a request with a streaming body; the answer may stream, end with trailers (h2), or take the
+//! connection over (`101 Switching Protocols`, HTTP/1.1). A client that goes away cancels the service's future and its body.
 
 mod request_body;
+pub(crate) mod stream;
 #[cfg(test)]
 mod tests;
 mod upgrade;
@@ -69,7 +71,7 @@ impl From<Box<pingora::Error>> for Gone {
     }
 }
 
-/// Answers one request whose head has been read. Gives the connection back where it can be used again.
+/// Answers one HTTP/1.1 request whose head has been read. Gives the connection back where it can be used again.
 pub async fn serve<F, Fut>(mut session: ServerSession, keep_alive: bool, service: F) -> Option<ReusedHttpStream>
 where
     F: FnOnce(Request<RequestBody>) -> Fut,
@@ -81,9 +83,7 @@ where
     session.set_pipelining_enabled(true);
     if let Err(gone) = exchange(&mut session, service).await {
         tracing::debug!(error = %gone, "request given up");
-        if !session.is_http2() {
-            session.shutdown().await;
-        }
+        session.shutdown().await;
         return None;
     }
     finish(session).await
@@ -143,20 +143,14 @@ async fn write(
     upload: &mut Upload,
 ) -> Result<(), Gone> {
     let (mut parts, mut body) = response.into_parts();
-    let bodiless = is_head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let http1 = !session.is_http2();
-    if http1 && !bodiless && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+    let bodiless = is_bodiless(is_head, parts.status);
+    if !bodiless && !parts.headers.contains_key(header::CONTENT_LENGTH) {
         frame_http1(&mut parts.headers, session.req_header().version, body.size_hint().exact());
     }
     // pingora writes what it is told: HTTP/1.0 clients understand an HTTP/1.1 status line.
     parts.version = Version::HTTP_11;
     let ended = body.is_end_stream() || bodiless;
-    let head = Box::new(ResponseHeader::from(parts));
-    match &mut *session {
-        // One frame, as gRPC's "trailers only" demands.
-        ServerSession::H2(h2) if ended => h2.write_response_header(head, true)?,
-        other => other.write_response_header(head).await?,
-    }
+    session.write_response_header(Box::new(ResponseHeader::from(parts))).await?;
     if ended {
         return Ok(());
     }
@@ -165,21 +159,20 @@ async fn write(
             frame = body.frame() => match frame {
                 None => return Ok(()),
                 Some(Err(error)) => return Err(Gone(format!("the answer broke off: {error}"))),
-                Some(Ok(frame)) => write_frame(session, frame).await?,
+                // HTTP/1 has no place for trailers that its clients would look at.
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => session.write_response_body(data, false).await?,
+                    Err(_trailers) => {}
+                },
             },
             step = upload.step(session) => upload.take(session, step?).await?,
         }
     }
 }
 
-async fn write_frame(session: &mut ServerSession, frame: http_body::Frame<bytes::Bytes>) -> Result<(), Gone> {
-    match frame.into_data() {
-        Ok(data) => Ok(session.write_response_body(data, false).await?),
-        Err(frame) => match frame.into_trailers() {
-            Ok(trailers) => Ok(session.write_response_trailers(trailers).await?),
-            Err(_) => Ok(()),
-        },
-    }
+/// Whether the head is all of an answer.
+fn is_bodiless(is_head: bool, status: StatusCode) -> bool {
+    is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// HTTP/1 must say how the body ends; only the close of the connection is left to HTTP/1.0 and an unknown length.
@@ -193,7 +186,7 @@ fn frame_http1(headers: &mut http::HeaderMap, version: Version, length: Option<u
 
 /// Ends the answer and decides whether the connection serves another request.
 async fn finish(mut session: ServerSession) -> Option<ReusedHttpStream> {
-    if !session.is_http2() && !session.was_upgraded() && !session.is_body_done() {
+    if !session.was_upgraded() && !session.is_body_done() {
         // Closing while bytes are unread would reset the connection and take the answer with it.
         session.finish_body().await.ok()?;
         let _ = tokio::time::timeout(LINGER, linger(&mut session)).await;

@@ -385,13 +385,22 @@ impl Federation {
     /// Starts one more member of a group, as its operator would: a certificate of the federation's authority, the settings of
     /// another member with its own name, ports and directories, and those who are there now to ask. It waits to be let in.
     pub async fn add_member(&mut self, group: &str, name: &str) -> Result<()> {
-        let members = self.members(group);
-        let model = members.first().context("a group with a member")?;
+        let model = self.members(group).into_iter().next().context("a group with a member")?;
         let ports = self.ports_of(&[name.to_owned()])?.remove(0);
-        let present = members.iter().map(|m| Ok(Ports::of(m)?.founder())).collect::<Result<Vec<_>>>()?;
-        self.write_member(model, ports, group, &present).await?;
+        let present = self.present(group)?;
+        self.write_member(&model, ports, group, &present).await?;
         self.restart(name);
         Ok(())
+    }
+
+    /// Names those who are in its group now as the founders in a member's settings: with an empty disk it asks them.
+    pub fn name_founders(&self, member: &str) -> Result<()> {
+        let present = self.present(&self.member(member).group)?;
+        self.rewrite(member, |settings| drop(settings.insert("founders".into(), present.into())))
+    }
+
+    fn present(&self, group: &str) -> Result<Vec<toml::Value>> {
+        self.members(group).iter().map(|m| Ok(Ports::of(m)?.founder())).collect()
     }
 
     /// Ports of new members, in the block that `conflux dev` has claimed for the federation and above those that it uses: the system

@@ -10,17 +10,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tracing::Metadata;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The target of the lines that say of each request how it was answered.
-pub const REQUESTS: &str = "conflux_gateway::door::access";
 /// A line of a request waits at most so long. What a `kill -9` takes along is of this time.
 const WAIT: Duration = Duration::from_millis(100);
 /// So many bytes are written without waiting.
 const ENOUGH: usize = 32 * 1024;
 
-/// See the module.
+/// See the module. Clones are the same.
 #[derive(Debug)]
 pub struct Lines<W: Write + Send + 'static> {
     shared: &'static Shared<W>,
@@ -33,13 +30,20 @@ struct Shared<W> {
     writer: OnceLock<bool>,
 }
 
+impl<W: Write + Send + 'static> Clone for Lines<W> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared }
+    }
+}
+
 impl<W: Write + Send + 'static> Lines<W> {
     /// To there. For the life of the process.
     pub fn new(to: W) -> Self {
         Self { shared: Box::leak(Box::new(Shared { state: Mutex::new((Vec::new(), to)), writer: OnceLock::new() })) }
     }
 
-    fn give(&self, line: &[u8], may_wait: bool) -> io::Result<()> {
+    /// Takes one line. `may_wait`: it is one of a request.
+    pub fn give(&self, line: &[u8], may_wait: bool) -> io::Result<()> {
         let mut state = self.shared.state.lock();
         state.0.extend_from_slice(line);
         if may_wait && state.0.len() < ENOUGH && self.has_writer() {
@@ -76,15 +80,12 @@ fn write<W: Write>((waiting, to): &mut (Vec<u8>, W)) -> io::Result<()> {
     written
 }
 
-/// Takes one line.
-pub struct Line<'a, W: Write + Send + 'static> {
-    lines: &'a Lines<W>,
-    may_wait: bool,
-}
+/// Takes one line of any other kind.
+pub struct Line<'a, W: Write + Send + 'static>(&'a Lines<W>);
 
 impl<W: Write + Send + 'static> Write for Line<'_, W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.lines.give(line, self.may_wait)?;
+        self.0.give(line, false)?;
         Ok(line.len())
     }
 
@@ -97,11 +98,7 @@ impl<'a, W: Write + Send + 'static> MakeWriter<'a> for Lines<W> {
     type Writer = Line<'a, W>;
 
     fn make_writer(&'a self) -> Line<'a, W> {
-        Line { lines: self, may_wait: false }
-    }
-
-    fn make_writer_for(&'a self, line: &Metadata<'_>) -> Line<'a, W> {
-        Line { lines: self, may_wait: line.target() == REQUESTS }
+        Line(self)
     }
 }
 

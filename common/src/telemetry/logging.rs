@@ -4,7 +4,7 @@ use std::{any::Any, backtrace::Backtrace, io, panic, thread};
 
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::lines::Lines;
+use super::{lines::Lines, request_line};
 use crate::settings::{LogFormat, LogSettings};
 
 /// Starts logging to standard error, and the counting of metrics. Called once by each process, first thing; a second call
@@ -15,13 +15,14 @@ pub fn start_logging(settings: &LogSettings) {
     let lines = match settings.format {
         LogFormat::Json => {
             let json = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true);
-            json.with_span_list(false).with_writer(to).boxed()
+            json.with_span_list(false).with_writer(to.clone()).boxed()
         }
-        LogFormat::Text => tracing_subscriber::fmt::layer().with_ansi(false).with_writer(to).boxed(),
+        LogFormat::Text => tracing_subscriber::fmt::layer().with_ansi(false).with_writer(to.clone()).boxed(),
     };
     if tracing_subscriber::registry().with(filter).with(lines).try_init().is_err() {
         return;
     }
+    request_line::start(settings.format, to);
     log_panics();
     if let Some(wrong) = wrong {
         tracing::warn!(filter = wrong, "the log filter cannot be read; `info` is used");

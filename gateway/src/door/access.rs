@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use conflux_common::{error::Code, headers, telemetry::REQUESTS};
+use conflux_common::{error::Code, headers, telemetry::RequestLine};
 use http::{HeaderValue, Method, Request, StatusCode};
 
 use super::measured::measure;
@@ -75,19 +75,18 @@ impl Access {
         };
         let took = started.elapsed();
         measure(self.template, status, took);
-        tracing::info!(
-            target: REQUESTS,
-            request_id = self.request_id,
-            principal = self.principal,
-            tenant = self.tenant,
-            method = %self.method,
-            path = self.template,
-            status = status.as_u16(),
-            code = self.code.map(Code::name),
-            client = self.client.map(tracing::field::display),
-            ms = took.as_secs_f64() * 1000.0,
-            "request"
-        );
+        let line = RequestLine {
+            request_id: &self.request_id,
+            principal: &self.principal,
+            tenant: &self.tenant,
+            method: self.method.as_str(),
+            path: self.template,
+            status: status.as_u16(),
+            code: self.code.map(Code::name),
+            client: self.client,
+            took,
+        };
+        line.log();
         answer
     }
 }

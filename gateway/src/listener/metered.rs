@@ -1,4 +1,4 @@
-//! A client's connection that gives out only so many bytes while the head of a request is read, and sends head and body of a
+//! A client's HTTP/1.1 connection that gives out only so many bytes while the head of a request is read, and sends head and body of a
 //! small answer together.
 //!
 //! pingora reads up to a megabyte of HTTP/1 head before it complains: with thousands of connections that is memory. And it writes
@@ -8,32 +8,34 @@
 use std::{
     fmt,
     io::{Error, ErrorKind, Result},
+    net::SocketAddr,
+    os::fd::AsRawFd,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
-    UniqueIDType,
-    http::ServerSession,
-    l4::stream::Stream as TcpIo,
-    raw_connect::ProxyDigest,
-    tls::{SslDigest, TlsRef, TlsStream},
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    UniqueIDType, http::ServerSession, l4::socket::SocketAddr as PingoraAddr, raw_connect::ProxyDigest,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
 
 /// At most so many bytes wait for the flush: what fits into one TLS record.
 const HELD: usize = 16 * 1024;
 
 /// The stream under a session.
 pub(super) struct Metered {
-    io: TlsStream<TcpIo>,
+    io: TlsStream<TcpStream>,
+    digest: Arc<SocketDigest>,
     left: AtomicI64,
     held: Held,
 }
@@ -70,11 +72,14 @@ impl Held {
 }
 
 impl Metered {
-    pub(super) fn new(io: TlsStream<TcpIo>) -> Self {
-        Self { io, left: AtomicI64::new(i64::MAX), held: Held::default() }
+    pub(super) fn new(io: TlsStream<TcpStream>, peer: Option<SocketAddr>) -> Self {
+        // Sessions know from it where requests come from.
+        let digest = SocketDigest::from_raw_fd(io.get_ref().0.as_raw_fd());
+        let _ = digest.peer_addr.set(peer.map(PingoraAddr::Inet));
+        Self { io, digest: Arc::new(digest), left: AtomicI64::new(i64::MAX), held: Held::default() }
     }
 
-    /// The stream of an HTTP/1 session; h2 bounds heads by itself.
+    /// The stream of a session.
     pub(super) fn of(session: &ServerSession) -> Option<&Self> {
         session.stream().and_then(|stream| (**stream).as_any().downcast_ref())
     }
@@ -132,21 +137,6 @@ impl AsyncWrite for Metered {
         ready!(held.poll_give(io, cx))?;
         Pin::new(io).poll_shutdown(cx)
     }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<Result<usize>> {
-        // h2 gathers its frames itself.
-        let Self { io, held, .. } = &mut *self;
-        ready!(held.poll_give(io, cx))?;
-        Pin::new(io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
 }
 
 impl fmt::Debug for Metered {
@@ -161,53 +151,34 @@ impl Shutdown for Metered {
         let Self { io, held, .. } = self;
         // Who has gone gets nothing any more.
         let _ = std::future::poll_fn(|cx| held.poll_give(io, cx)).await;
-        Shutdown::shutdown(io).await;
+        let _ = io.shutdown().await;
     }
 }
 
 impl UniqueID for Metered {
     fn id(&self) -> UniqueIDType {
-        self.io.id()
+        self.io.get_ref().0.as_raw_fd()
     }
 }
 
-impl Ssl for Metered {
-    fn get_ssl(&self) -> Option<&TlsRef> {
-        self.io.get_ssl()
-    }
-
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.io.get_ssl_digest()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.io.selected_alpn_proto()
-    }
-}
+/// Nobody asks: what TLS agreed on was looked at before.
+impl Ssl for Metered {}
 
 impl GetTimingDigest for Metered {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.io.get_timing_digest()
-    }
-
-    fn get_read_pending_time(&self) -> Duration {
-        self.io.get_read_pending_time()
-    }
-
-    fn get_write_pending_time(&self) -> Duration {
-        self.io.get_write_pending_time()
+        Vec::new()
     }
 }
 
 impl GetProxyDigest for Metered {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.io.get_proxy_digest()
+        None
     }
 }
 
 impl GetSocketDigest for Metered {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.io.get_socket_digest()
+        Some(self.digest.clone())
     }
 }
 

@@ -1,13 +1,14 @@
-//! The request's body: read from the session only when the service asks for it.
+//! The request's body: read from the session or the stream only when the service asks for it.
 
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use http::header;
+use h2::RecvStream;
+use http::{HeaderMap, header};
 use http_body::{Frame, SizeHint};
 use pingora::protocols::http::ServerSession;
 use tokio::sync::{Notify, mpsc};
@@ -25,16 +26,33 @@ pub struct BodyError(String);
 /// A streaming request body. Nothing is read from the client before the first poll, so that a request that is refused
 /// by its head costs no upload (`Expect: 100-continue` is answered then).
 pub struct RequestBody {
-    chunks: Option<mpsc::Receiver<Result<Bytes, BodyError>>>,
-    wanted: Arc<Notify>,
-    asked: bool,
+    source: Source,
     length: Option<u64>,
+}
+
+enum Source {
+    Nothing,
+    /// A session, which [`Upload`] reads.
+    Session {
+        chunks: mpsc::Receiver<Result<Bytes, BodyError>>,
+        wanted: Arc<Notify>,
+        asked: bool,
+    },
+    Stream(RecvStream),
 }
 
 impl RequestBody {
     /// A body with nothing in it.
     pub fn empty() -> Self {
-        Self { chunks: None, wanted: Arc::default(), asked: false, length: Some(0) }
+        Self { source: Source::Nothing, length: Some(0) }
+    }
+
+    /// What comes on an h2 stream.
+    pub(super) fn of_stream(stream: RecvStream, headers: &HeaderMap) -> Self {
+        if stream.is_end_stream() {
+            return Self::empty();
+        }
+        Self { source: Source::Stream(stream), length: announced(headers) }
     }
 
     /// The length that the client announced.
@@ -43,21 +61,36 @@ impl RequestBody {
     }
 }
 
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
 impl http_body::Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if !self.asked {
-            self.asked = true;
-            self.wanted.notify_one();
-        }
-        let Some(chunks) = self.chunks.as_mut() else { return Poll::Ready(None) };
-        chunks.poll_recv(cx).map(|chunk| chunk.map(|c| c.map(Frame::data)))
+        let chunk = match &mut self.source {
+            Source::Nothing => return Poll::Ready(None),
+            Source::Session { chunks, wanted, asked } => {
+                if !*asked {
+                    *asked = true;
+                    wanted.notify_one();
+                }
+                ready!(chunks.poll_recv(cx))
+            }
+            Source::Stream(stream) => ready!(stream.poll_data(cx)).map(|chunk| {
+                // The client may send as much again.
+                chunk
+                    .and_then(|data| stream.flow_control().release_capacity(data.len()).map(|()| data))
+                    .map_err(|error| BodyError(error.to_string()))
+            }),
+        };
+        Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.chunks.is_none()
+        matches!(self.source, Source::Nothing)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -88,9 +121,7 @@ impl Upload {
     /// Both ends for a session whose head has been read.
     pub(super) fn new(session: &mut ServerSession) -> (RequestBody, Upload) {
         let headers = &session.req_header().headers;
-        let length =
-            headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.trim().parse().ok());
-        let expects_continue = headers.contains_key(header::EXPECT) && !session.is_http2();
+        let (length, expects_continue) = (announced(headers), headers.contains_key(header::EXPECT));
         let wanted = Arc::<Notify>::default();
         let upload = |sender| Upload { sender, wanted: wanted.clone(), expects_continue, started: false };
         if session.is_body_empty() {
@@ -98,7 +129,7 @@ impl Upload {
         }
         let (sender, chunks) = mpsc::channel(2);
         let upload = upload(Some(sender));
-        (RequestBody { chunks: Some(chunks), wanted, asked: false, length }, upload)
+        (RequestBody { source: Source::Session { chunks, wanted, asked: false }, length }, upload)
     }
 
     /// Moves one chunk to the service, or waits for the client to leave. Safe to cancel at any await.
@@ -139,7 +170,7 @@ impl Upload {
 }
 
 async fn watch_for_leaving(session: &mut ServerSession) -> Result<Step, Gone> {
-    if !session.is_http2() && !session.is_body_done() {
+    if !session.is_body_done() {
         // Bytes that nobody wants lie between us and the end of the connection.
         std::future::pending::<()>().await;
     }

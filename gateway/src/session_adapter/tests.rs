@@ -35,6 +35,10 @@ struct Door {
 
 impl Door {
     async fn open(service: impl Service) -> Self {
+        Self::open_with(service, ListenerLimits::default()).await
+    }
+
+    async fn open_with(service: impl Service, limits: ListenerLimits) -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let ca = made.cert.der().clone();
         let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -50,7 +54,7 @@ impl Door {
         let address = listener.local_addr().unwrap();
         let (stop, stopping) = watch::channel(false);
         let tls = Arc::new(ArcSwap::from_pointee(config));
-        let served = tokio::spawn(serve(listener, tls, ListenerLimits::default(), Arc::new(service), stopping));
+        let served = tokio::spawn(serve(listener, tls, limits, Arc::new(service), stopping));
         Self { address, ca, stop, served }
     }
 
@@ -335,4 +339,136 @@ async fn what_is_in_flight_ends_before_the_door_closes() {
     }
     tokio::time::timeout(Duration::from_secs(8), door.served).await.unwrap().unwrap();
     drop(idle);
+}
+
+/// Silence must not hold a connection's place for ever; an answer that takes long is no silence.
+#[tokio::test]
+async fn a_silent_h2_connection_is_closed_and_one_that_waits_is_not() {
+    let (release, released) = watch::channel(false);
+    let service = Of(move |_| {
+        let mut released = released.clone();
+        async move {
+            let _ = released.wait_for(|r| *r).await;
+            Answer::Response(Response::new(Body::from("done")))
+        }
+    });
+    let limits = ListenerLimits { head: Duration::from_millis(200), ..ListenerLimits::default() };
+    let door = Door::open_with(service, limits).await;
+    let (mut waits, connection) = h2_client(&door).await;
+    tokio::spawn(connection);
+    let get = Request::get(door.url("/")).body(http_body_util::Empty::<Bytes>::new()).unwrap();
+    let asked = tokio::spawn(waits.send_request(get));
+    // The second one began when the first had been silent for as long as it may.
+    for _ in 0..2 {
+        let (_silent, closed) = h2_client(&door).await;
+        tokio::time::timeout(Duration::from_secs(10), closed).await.unwrap().unwrap();
+    }
+    release.send(true).unwrap();
+    assert_eq!(asked.await.unwrap().unwrap().status(), 200);
+}
+
+/// A proxy before us and we must not read two different things in one head.
+#[tokio::test]
+async fn a_request_of_two_authorities_is_refused() {
+    let door = Door::open(echo()).await;
+    let (client, connection) = h2::client::handshake(door.tls(b"h2").await).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let (here, two) = ("https://localhost/", ["localhost", "localhost"]);
+    let cases: [(&str, &[&str], u16); 5] = [
+        (here, &[], 200),
+        (here, &["localhost"], 200),
+        (here, &["other"], 400),
+        (here, &two, 400),
+        ("https://a@localhost/", &["a@localhost"], 400),
+    ];
+    for (target, hosts, status) in cases {
+        let mut request = Request::get(target);
+        for host in hosts {
+            request = request.header(header::HOST, *host);
+        }
+        let (answer, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), status, "{hosts:?}");
+    }
+}
+
+/// A reader with a small window gets all of a large answer, at its own pace.
+#[tokio::test]
+async fn a_large_answer_waits_for_its_reader() {
+    let large = || async { vec![b'z'; 1 << 20] };
+    let door = Door::open(Routed(Router::new().route("/large", routing::get(large)))).await;
+    let mut options = h2::client::Builder::new();
+    options.initial_window_size(1024).initial_connection_window_size(1 << 16);
+    let (client, connection) = options.handshake::<_, Bytes>(door.tls(b"h2").await).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let request = Request::get("https://localhost/large").body(()).unwrap();
+    let (answer, _) = client.send_request(request, true).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    let mut got = 0;
+    while let Some(chunk) = body.data().await {
+        let chunk = chunk.unwrap();
+        assert!(chunk.len() <= 1024);
+        got += chunk.len();
+        body.flow_control().release_capacity(chunk.len()).unwrap();
+    }
+    assert_eq!(got, 1 << 20);
+}
+
+/// A defect that one request meets must not end the answers to others on its connection.
+#[tokio::test]
+async fn a_panic_ends_one_stream() {
+    let (release, released) = watch::channel(false);
+    let door = Door::open(Of(move |request: Request<RequestBody>| {
+        let mut released = released.clone();
+        async move {
+            assert_ne!(request.uri().path(), "/defect", "on purpose");
+            let _ = released.wait_for(|r| *r).await;
+            Answer::Response(Response::new(Body::from("done")))
+        }
+    }))
+    .await;
+    let (client, connection) = h2::client::handshake(door.tls(b"h2").await).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let get = |path: &str| Request::get(format!("https://localhost{path}")).body(()).unwrap();
+    let (waits, _) = client.send_request(get("/"), true).unwrap();
+    let (defect, _) = client.send_request(get("/defect"), true).unwrap();
+    assert!(defect.await.unwrap_err().is_reset());
+    release.send(true).unwrap();
+    assert_eq!(waits.await.unwrap().status(), 200);
+}
+
+/// An answer that took longer than silence may last is sent whole, and its connection goes on.
+#[tokio::test]
+async fn a_long_answer_is_no_silence() {
+    let (release, released) = watch::channel(false);
+    let service = Of(move |_| {
+        let mut released = released.clone();
+        async move {
+            let _ = released.wait_for(|r| *r).await;
+            Answer::Response(Response::new(Body::from(vec![b'z'; 1 << 20])))
+        }
+    });
+    let limits = ListenerLimits { head: Duration::from_millis(200), ..ListenerLimits::default() };
+    let door = Door::open_with(service, limits).await;
+    let mut options = h2::client::Builder::new();
+    options.initial_window_size(8 << 20).initial_connection_window_size(8 << 20);
+    let (client, connection) = options.handshake::<_, Bytes>(door.tls(b"h2").await).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let get = || Request::get("https://localhost/").body(()).unwrap();
+    let (first, _) = client.send_request(get(), true).unwrap();
+    // Until another one has been silent for as long as it may.
+    let (_silent, closed) = h2_client(&door).await;
+    closed.await.unwrap();
+    release.send(true).unwrap();
+    for answer in [first, client.send_request(get(), true).unwrap().0] {
+        let mut body = answer.await.unwrap().into_body();
+        let mut got = 0;
+        while let Some(chunk) = body.data().await {
+            got += chunk.unwrap().len();
+        }
+        assert_eq!(got, 1 << 20);
+    }
 }

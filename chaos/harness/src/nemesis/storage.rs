@@ -145,6 +145,7 @@ impl Nemesis {
         let data = federation.member(name).data_dir;
         disks::wipe(&data)?;
         forget(&witness, &data);
+        federation.name_founders(name)?;
         federation.restart(name);
         let start = tokio::time::Instant::now();
         while start.elapsed() < super::operators::CHANGES_WITHIN {
