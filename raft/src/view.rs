@@ -4,7 +4,7 @@ mod merge;
 mod once;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::{Bound, ControlFlow},
 };
 
@@ -80,11 +80,13 @@ pub struct Tx<'a> {
     rows: &'a dyn Rows,
     earlier: &'a Overlay,
     own: Overlay,
+    /// Of the own ones, those that were not there before: nobody needs to look.
+    new: BTreeSet<Vec<u8>>,
 }
 
 impl<'a> Tx<'a> {
     pub(crate) fn new(rows: &'a dyn Rows, earlier: &'a Overlay) -> Self {
-        Self { rows, earlier, own: Overlay::new() }
+        Self { rows, earlier, own: Overlay::new(), new: BTreeSet::new() }
     }
 
     pub(crate) fn into_overlay(self) -> Overlay {
@@ -92,8 +94,19 @@ impl<'a> Tx<'a> {
     }
 
     /// Sets a row.
-    pub fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.own.insert(key.to_vec(), Some(value.to_vec()));
+    pub fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.own.insert(key.into(), Some(value.into()));
+    }
+
+    /// Sets a row that is known not to have been there before this command, as that of a number that only grows: what was
+    /// [`before`](Self::before) is then answered without a look at the disk. In debug builds it is looked at all the same.
+    ///
+    /// # Panics
+    /// In debug builds, if it was there.
+    pub fn put_new(&mut self, key: Vec<u8>, value: impl Into<Vec<u8>>) {
+        debug_assert!(matches!(self.before(&key), Ok(None)), "the row {} was there", hex(&key));
+        self.new.insert(key.clone());
+        self.put(key, value);
     }
 
     /// Removes a row.
@@ -104,6 +117,7 @@ impl<'a> Tx<'a> {
     /// Takes back everything that this command has written so far.
     pub fn undo(&mut self) {
         self.own.clear();
+        self.new.clear();
     }
 
     /// The rows that were set (`Some`) or removed (`None`) by this command so far, in key order.
@@ -113,6 +127,9 @@ impl<'a> Tx<'a> {
 
     /// The row as it was before this command.
     pub fn before(&self, key: &[u8]) -> Result<Option<Vec<u8>>, FatalError> {
+        if self.new.contains(key) {
+            return Ok(None);
+        }
         match self.earlier.get(key) {
             Some(value) => Ok(value.clone()),
             None => self.rows.get(key),
@@ -147,6 +164,10 @@ impl<'a> Tx<'a> {
         }
         Ok(())
     }
+}
+
+fn hex(key: &[u8]) -> String {
+    key.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Read for Tx<'_> {
@@ -246,7 +267,7 @@ mod tests {
     fn put_all(tx: &mut Tx<'_>, changes: &[(u8, Option<u8>)]) {
         for (key, value) in changes {
             match value {
-                Some(value) => tx.put(&[*key], &[*value]),
+                Some(value) => tx.put([*key], [*value]),
                 None => tx.delete(&[*key]),
             }
         }
@@ -301,6 +322,22 @@ mod tests {
         // What was there before it is what the earlier commands of the batch have made.
         assert_eq!(tx.before(b"a").unwrap().as_deref(), Some(&b"1"[..]));
         assert_eq!(tx.before(b"b").unwrap(), None);
+    }
+
+    // Nobody pays for a look at what cannot be there; one that is there after all is a defect.
+    #[test]
+    fn what_is_new_was_not_there() {
+        let (stored, earlier) = (MemoryState::new(), Overlay::new());
+        let mut tx = Tx::new(&stored.rows, &earlier);
+        tx.put_new(b"a".to_vec(), b"1");
+        assert_eq!((tx.get(b"a").unwrap().as_deref(), tx.before(b"a").unwrap()), (Some(&b"1"[..]), None));
+        tx.undo();
+        assert_eq!(tx.touched().count(), 0);
+        drop(tx);
+        let earlier = Overlay::from([(b"a".to_vec(), Some(b"1".to_vec()))]);
+        let mut tx = Tx::new(&stored.rows, &earlier);
+        let put = std::panic::AssertUnwindSafe(|| tx.put_new(b"a".to_vec(), b"2"));
+        assert_eq!(std::panic::catch_unwind(put).is_err(), cfg!(debug_assertions));
     }
 
     // A visitor that has seen enough must not be called again, wherever the row came from.

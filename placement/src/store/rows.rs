@@ -15,12 +15,12 @@ pub fn load<M: Message + Default>(rows: &impl Read, key: &Key) -> Result<Option<
 
 /// Sets the row.
 pub fn save<M: Message>(tx: &mut Tx<'_>, key: &Key, value: &M) {
-    tx.put(&key.encode(), &value.encode_to_vec());
+    tx.put(key.encode(), value.encode_to_vec());
 }
 
 /// Sets a row that means something by being there.
 pub fn mark(tx: &mut Tx<'_>, key: &Key) {
-    tx.put(&key.encode(), &[]);
+    tx.put(key.encode(), []);
 }
 
 /// Removes the row.

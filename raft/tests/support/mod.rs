@@ -42,8 +42,8 @@ impl App for Rows {
         let number = |row: Option<Vec<u8>>| row.map_or(0, |v| u64::from_be_bytes(v.try_into().unwrap()));
         let count = number(tx.get(COUNT)?) + 1;
         assert!(entry.stamp_ms >= number(tx.get(STAMP)?), "group time went back");
-        tx.put(COUNT, &count.to_be_bytes());
-        tx.put(STAMP, &entry.stamp_ms.to_be_bytes());
+        tx.put(COUNT, count.to_be_bytes());
+        tx.put(STAMP, entry.stamp_ms.to_be_bytes());
         match entry.command.iter().position(|b| *b == b'=') {
             Some(at) => tx.put(&entry.command[..at], &entry.command[at + 1..]),
             None => tx.delete(entry.command),

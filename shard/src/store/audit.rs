@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use conflux_proto::store;
 use conflux_raft::{FatalError, Read, Tx};
 
-use super::{after, keys::Key, parse, read, scan, write};
+use super::{after, keys::Key, parse, read, scan, write_new};
 
 /// The record with this number.
 pub fn get(rows: &dyn Read, tenant: u64, seq: u64) -> Result<Option<store::AuditRecord>, FatalError> {
@@ -14,7 +14,7 @@ pub fn get(rows: &dyn Read, tenant: u64, seq: u64) -> Result<Option<store::Audit
 
 /// Sets a record.
 pub fn put(tx: &mut Tx<'_>, tenant: u64, row: &store::AuditRecord) {
-    write(tx, &Key::Audit { tenant, seq: row.seq }, row);
+    write_new(tx, &Key::Audit { tenant, seq: row.seq }, row);
 }
 
 /// Removes a record.

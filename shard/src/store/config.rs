@@ -47,7 +47,7 @@ pub fn put(tx: &mut Tx<'_>, tenant: u64, row: &store::Config, new: bool) {
     write(tx, &Key::Config { tenant, config: row.id }, row);
     if new {
         let key = Key::ConfigName { tenant, app: &row.app, env: &row.env, name: &row.name };
-        tx.put(&key.encode(), &row.id.to_be_bytes());
+        tx.put(key.encode(), row.id.to_be_bytes());
     }
 }
 

@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use conflux_proto::store;
 use conflux_raft::{FatalError, Read, Tx};
 
-use super::{after, keys::Key, parse, scan, write};
+use super::{after, keys::Key, parse, scan, write_new};
 
 /// Sets the events of a revision.
 pub fn put(tx: &mut Tx<'_>, tenant: u64, revision: u64, row: &store::StoredRevision) {
-    write(tx, &Key::Event { tenant, revision }, row);
+    write_new(tx, &Key::Event { tenant, revision }, row);
 }
 
 /// Removes the events of a revision.

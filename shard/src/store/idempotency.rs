@@ -18,7 +18,8 @@ pub fn get(rows: &dyn Read, tenant: u64, scope: [u8; 32]) -> Result<Option<store
 /// Sets the record of this scope.
 pub fn put(tx: &mut Tx<'_>, tenant: u64, scope: [u8; 32], row: &store::IdempotencyRecord) {
     write(tx, &Key::Idempotency { tenant, scope }, row);
-    tx.put(&Key::IdempotencyExpiry { tenant, expires_ms: row.expires_ms, scope }.encode(), &[]);
+    // One that it replaces expired earlier.
+    tx.put_new(Key::IdempotencyExpiry { tenant, expires_ms: row.expires_ms, scope }.encode(), []);
 }
 
 /// Removes the record of this scope.

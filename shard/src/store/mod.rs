@@ -30,7 +30,12 @@ fn parse<M: Message + Default>(key: &Key<'_>, value: &[u8]) -> Result<M, FatalEr
 }
 
 fn write(tx: &mut Tx<'_>, key: &Key<'_>, message: &impl Message) {
-    tx.put(&key.encode(), &message.encode_to_vec());
+    tx.put(key.encode(), message.encode_to_vec());
+}
+
+/// The same of a row whose key is of a number that only grows.
+fn write_new(tx: &mut Tx<'_>, key: &Key<'_>, message: &impl Message) {
+    tx.put_new(key.encode(), message.encode_to_vec());
 }
 
 /// Reads what a scan visits as key and value; a key that is none of ours is fatal.

@@ -11,7 +11,7 @@ use super::{
 
 /// Notes that the config's promotion is due then.
 pub fn put(tx: &mut Tx<'_>, tenant: u64, due_ms: u64, config: u64) {
-    tx.put(&Key::Promotion { tenant, due_ms, config }.encode(), &[]);
+    tx.put(Key::Promotion { tenant, due_ms, config }.encode(), []);
 }
 
 /// The config's promotion is due no more.

@@ -21,7 +21,7 @@ pub struct Touched {
 
 /// Notes that a row was touched.
 pub fn put(tx: &mut Tx<'_>, tenant: u64, move_id: u64, seq: u64, key: &[u8]) {
-    tx.put(&Key::Touched { tenant, move_id, seq }.encode(), key);
+    tx.put(Key::Touched { tenant, move_id, seq }.encode(), key);
 }
 
 /// The rows touched after `seq`, in order, at most `max`.

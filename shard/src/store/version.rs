@@ -5,16 +5,16 @@ use std::ops::ControlFlow;
 use conflux_proto::store;
 use conflux_raft::{FatalError, Read, Tx};
 
-use super::{after, keys::Key, parse, read, scan, write};
+use super::{after, keys::Key, parse, read, scan, write_new};
 
 /// The version with this number.
 pub fn get(rows: &dyn Read, tenant: u64, config: u64, number: u64) -> Result<Option<store::Version>, FatalError> {
     read(rows, &Key::Version { tenant, config, number })
 }
 
-/// Sets a version's row.
+/// Adds a version's row.
 pub fn put(tx: &mut Tx<'_>, tenant: u64, config: u64, row: &store::Version) {
-    write(tx, &Key::Version { tenant, config, number: row.number }, row);
+    write_new(tx, &Key::Version { tenant, config, number: row.number }, row);
 }
 
 /// Removes a version's row.

@@ -20,6 +20,8 @@ impl Cache {
 
 /// How files are compressed.
 pub enum DBCompressionType {
+    /// Not at all.
+    None,
     /// LZ4.
     Lz4,
     /// Zstandard.
@@ -52,6 +54,9 @@ without_meaning!(Options {
     set_stats_dump_period_sec(u32);
     set_stats_persist_period_sec(u32);
     set_bytes_per_sync(u64);
+    set_allow_concurrent_memtable_write(bool);
+    set_memtable_whole_key_filtering(bool);
+    set_memtable_prefix_bloom_ratio(f64);
     set_write_buffer_size(usize);
     set_compression_type(DBCompressionType);
     set_block_based_table_factory(&BlockBasedOptions);

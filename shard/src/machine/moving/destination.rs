@@ -46,7 +46,7 @@ pub(super) fn import_rows(tx: &mut Tx<'_>, (at, move_id): (At, u64), op: &log::I
     }
     for row in &op.rows {
         match &row.value {
-            Some(value) => tx.put(&row.key, value),
+            Some(value) => tx.put(&row.key[..], &value[..]),
             None => tx.delete(&row.key),
         }
     }

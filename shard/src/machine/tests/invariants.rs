@@ -60,17 +60,13 @@ fn planted_faults_are_seen() {
         }),
         ("still points at", |tx| version::delete(tx, TENANT, 1, 2)),
         ("content is missing", |tx| {
-            version::put(
-                tx,
-                TENANT,
-                1,
-                &store::Version { number: 2, sha256: vec![0; 32].into(), ..Default::default() },
-            );
+            let other = store::Version { number: 2, sha256: vec![0; 32].into(), ..Default::default() };
+            tx.put(Key::Version { tenant: TENANT, config: 1, number: 2 }.encode(), other.encode_to_vec());
         }),
         ("do not agree", |tx| tx.delete(&Key::Content { tenant: TENANT, sha256: hash("x: 2") }.encode())),
         ("not what its hash says", |tx| {
             let other = store::Content { data: "x: 9".into(), references: 0 };
-            tx.put(&Key::Content { tenant: TENANT, sha256: hash("x: 2") }.encode(), &other.encode_to_vec());
+            tx.put(Key::Content { tenant: TENANT, sha256: hash("x: 2") }.encode(), other.encode_to_vec());
         }),
         ("still there", |tx| leftover::put(tx, TENANT, 1, &store::Leftover::default())),
     ];
