@@ -69,7 +69,7 @@ impl State {
     pub fn write(&self, out: &mut HeaderMap) {
         out.insert(HeaderName::from_static(headers::EPOCH), HeaderValue::from(self.epoch.0));
         put(out, HeaderName::from_static(headers::REVISION), value(&self.mark.to_string()).as_ref());
-        out.insert(HeaderName::from_static(headers::AGE_MS), HeaderValue::from(self.age_ms));
+        out.insert(HeaderName::from_static(headers::AGE_MS), headers::unrepeated(self.age_ms.into()));
     }
 }
 
@@ -87,7 +87,7 @@ impl Head {
     /// Of a version with this number, ETag (quoted), hash (`sha256:..`) and media type.
     pub fn new(version: u64, etag: &str, hash: &str, media_type: &str) -> Self {
         let version = HeaderValue::from(version);
-        Self { version, etag: value(etag), hash: value(hash), media_type: value(media_type) }
+        Self { version, etag: value(etag), hash: value(hash).map(headers::unrepeated), media_type: value(media_type) }
     }
 
     /// 200 with the content, or without one 304.

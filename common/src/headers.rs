@@ -1,5 +1,7 @@
 //! Header names. The internal ones are stripped by the gateway from whatever comes from outside.
 
+use http::HeaderValue;
+
 /// Chosen by the client or made by the gateway; on every answer.
 pub const REQUEST_ID: &str = "x-request-id";
 /// The tenant, where the path names none.
@@ -53,6 +55,13 @@ pub mod retry {
     pub const FROZEN: &str = "frozen";
     /// What the shard checked the call against has changed since. Inside a shard: it never leaves one.
     pub const RECHECK: &str = "recheck";
+}
+
+/// A value that is another one on nearly every message. h2 then does not keep it among the headers that it can repeat by number
+/// (RFC 7541, 6.2.3), where it would only displace those that do come again.
+pub fn unrepeated(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
 }
 
 /// Whether a header is internal: every `x-conflux-` but [`TENANT`].

@@ -15,7 +15,7 @@ pub fn error_response(error: &ApiError, request_id: &str) -> Response<Bytes> {
     out.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     out.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     if let Ok(id) = HeaderValue::from_str(request_id) {
-        out.insert(headers::REQUEST_ID, id);
+        out.insert(headers::REQUEST_ID, headers::unrepeated(id));
     }
     if let Some(after) = error.retry_after {
         out.insert(header::RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1000) as u64));

@@ -45,17 +45,18 @@ impl CallContext {
         if let Some(principal) = principal_header::of(&self.principal) {
             out.insert(headers::PRINCIPAL, principal);
         }
+        if let Some((id, epoch)) = self.tenant {
+            out.insert(headers::TENANT_ID, id.0.into());
+            out.insert(headers::ROUTE_EPOCH, epoch.0.into());
+        }
+        let left = u64::try_from(self.deadline.as_millis()).unwrap_or(u64::MAX);
+        out.insert(headers::DEADLINE_MS, headers::unrepeated(left.into()));
         let mut put = |name: &'static str, value: &str| {
             if let Ok(value) = HeaderValue::from_str(value) {
-                out.insert(HeaderName::from_static(name), value);
+                out.insert(HeaderName::from_static(name), headers::unrepeated(value));
             }
         };
-        if let Some((id, epoch)) = self.tenant {
-            put(headers::TENANT_ID, &id.to_string());
-            put(headers::ROUTE_EPOCH, &epoch.to_string());
-        }
         put(headers::REQUEST_ID, &self.request_id);
-        put(headers::DEADLINE_MS, &self.deadline.as_millis().to_string());
         match &self.idempotency {
             Some(IdempotencyKey::Client(key)) => put(headers::IDEMPOTENCY_KEY, key),
             Some(IdempotencyKey::Gateway(key)) => put(headers::GATEWAY_KEY, key),

@@ -83,11 +83,7 @@ pub(crate) fn open_log(path: &Path) -> Result<DB, FatalError> {
     let (name, mut entries) = family(log_cf::ENTRIES, 16 * MIB, &table);
     // Most files are gone soon after they were written.
     entries.set_compression_type(DBCompressionType::None);
-    let families = vec![
-        (name, entries),
-        family(log_cf::META, MIB, &table),
-        family(log_cf::SIZES, MIB, &table),
-    ];
+    let families = vec![(name, entries), family(log_cf::META, MIB, &table), family(log_cf::SIZES, MIB, &table)];
     open(&options, path, families)
 }
 

@@ -66,7 +66,7 @@ impl Access {
         let status = match &mut answer {
             Answer::Response(response) => {
                 if let Ok(id) = HeaderValue::from_str(&self.request_id) {
-                    response.headers_mut().insert(headers::REQUEST_ID, id);
+                    response.headers_mut().insert(headers::REQUEST_ID, headers::unrepeated(id));
                 }
                 response.headers_mut().entry("x-content-type-options").or_insert(HeaderValue::from_static("nosniff"));
                 response.status()

@@ -110,7 +110,7 @@ pub async fn admit(mut request: Request, next: Next) -> Response {
         };
     }
     if let Ok(id) = HeaderValue::from_str(&request_id) {
-        response.headers_mut().insert(headers::REQUEST_ID, id);
+        response.headers_mut().insert(headers::REQUEST_ID, headers::unrepeated(id));
     }
     observe(&method, route, &response, arrived);
     response

@@ -152,6 +152,10 @@ fn keep_public(of: &mut HeaderMap) {
     for name in gone {
         of.remove(name);
     }
+    // As `headers::unrepeated` says; the way from the shard has lost it.
+    for name in [headers::AGE_MS, headers::CONFIG_HASH] {
+        of.get_mut(name).into_iter().for_each(|value| value.set_sensitive(true));
+    }
     for name in [header::SERVER, header::DATE, header::CONNECTION, header::TRANSFER_ENCODING] {
         of.remove(name);
     }
