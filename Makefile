@@ -32,11 +32,13 @@ test: build ## run every test; those in tests/ drive the real binary
 	  set -x; CONFLUX_BIN=$(CONFLUX) $(CARGO) test --workspace --locked --no-fail-fast; \
 	fi
 
-check: ## fmt, clippy and rustdoc with warnings denied, licences; writes nothing
+# The simulation is a workspace of its own: that it still compiles shows here, not when somebody needs it.
+check: ## fmt, clippy and rustdoc with warnings denied, licences, that the simulation compiles; writes nothing
 	@.ci/setup check
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+	cd chaos/sim && $(CARGO) check --locked --quiet
 	@.ci/licences
 
 # Not part of `make test`: it takes minutes and needs schemathesis (`pip install schemathesis`; SCHEMATHESIS=path says where).

@@ -19,7 +19,8 @@ pub use batch::WriteBatch;
 pub use database::{ColumnFamily, DB, Snapshot};
 pub use iterator::DBRawIterator;
 pub use options::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options, ReadOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options,
+    ReadOptions,
 };
 
 /// Why a call failed.
