@@ -2,7 +2,7 @@
 //!
 //! pingora's own `Server` installs signal handlers and exits the process, and its listener has no cap on connections
 //! and a minute for a handshake. So the accept loop is ours; HTTP/1.1 (framing checks, keep-alive) is pingora's, and
-//! [`h2_connection`] says why h2 is not.
+//! `h2_connection.rs` says why h2 is not.
 
 mod framing;
 mod h2_connection;

@@ -1,4 +1,4 @@
-//! Runs a service over `http` types from a pingora session (HTTP/1.1) or an h2 stream ([`stream`]), so that no protocol is written
+//! Runs a service over `http` types from a pingora session (HTTP/1.1) or an h2 stream (`stream.rs`), so that no protocol is written
 //! by hand.
 //!
 //! Either becomes a request with a streaming body; the answer may stream, end with trailers (h2), or take the
