@@ -104,7 +104,7 @@ impl<'a> Tx<'a> {
     /// # Panics
     /// In debug builds, if it was there.
     pub fn put_new(&mut self, key: Vec<u8>, value: impl Into<Vec<u8>>) {
-        debug_assert!(matches!(self.before(&key), Ok(None)), "the row {} was there", hex(&key));
+        debug_assert!(matches!(self.before(&key), Ok(None)), "the row {} was there", key.escape_ascii());
         self.new.insert(key.clone());
         self.put(key, value);
     }
@@ -164,10 +164,6 @@ impl<'a> Tx<'a> {
         }
         Ok(())
     }
-}
-
-fn hex(key: &[u8]) -> String {
-    key.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Read for Tx<'_> {
