@@ -341,6 +341,13 @@ async fn what_is_in_flight_ends_before_the_door_closes() {
     drop(idle);
 }
 
+/// A client that sees frames and windows.
+async fn raw_h2(door: &Door, options: &h2::client::Builder) -> h2::client::SendRequest<Bytes> {
+    let (client, connection) = options.handshake(door.tls(b"h2").await).await.unwrap();
+    tokio::spawn(connection);
+    client.ready().await.unwrap()
+}
+
 /// Silence must not hold a connection's place for ever; an answer that takes long is no silence.
 #[tokio::test]
 async fn a_silent_h2_connection_is_closed_and_one_that_waits_is_not() {
@@ -371,9 +378,7 @@ async fn a_silent_h2_connection_is_closed_and_one_that_waits_is_not() {
 #[tokio::test]
 async fn a_request_of_two_authorities_is_refused() {
     let door = Door::open(echo()).await;
-    let (client, connection) = h2::client::handshake(door.tls(b"h2").await).await.unwrap();
-    tokio::spawn(connection);
-    let mut client = client.ready().await.unwrap();
+    let mut client = raw_h2(&door, &h2::client::Builder::new()).await;
     let (here, two) = ("https://localhost/", ["localhost", "localhost"]);
     let cases: [(&str, &[&str], u16); 5] = [
         (here, &[], 200),
@@ -399,9 +404,7 @@ async fn a_large_answer_waits_for_its_reader() {
     let door = Door::open(Routed(Router::new().route("/large", routing::get(large)))).await;
     let mut options = h2::client::Builder::new();
     options.initial_window_size(1024).initial_connection_window_size(1 << 16);
-    let (client, connection) = options.handshake::<_, Bytes>(door.tls(b"h2").await).await.unwrap();
-    tokio::spawn(connection);
-    let mut client = client.ready().await.unwrap();
+    let mut client = raw_h2(&door, &options).await;
     let request = Request::get("https://localhost/large").body(()).unwrap();
     let (answer, _) = client.send_request(request, true).unwrap();
     let mut body = answer.await.unwrap().into_body();
@@ -428,9 +431,7 @@ async fn a_panic_ends_one_stream() {
         }
     }))
     .await;
-    let (client, connection) = h2::client::handshake(door.tls(b"h2").await).await.unwrap();
-    tokio::spawn(connection);
-    let mut client = client.ready().await.unwrap();
+    let mut client = raw_h2(&door, &h2::client::Builder::new()).await;
     let get = |path: &str| Request::get(format!("https://localhost{path}")).body(()).unwrap();
     let (waits, _) = client.send_request(get("/"), true).unwrap();
     let (defect, _) = client.send_request(get("/defect"), true).unwrap();
@@ -454,9 +455,7 @@ async fn a_long_answer_is_no_silence() {
     let door = Door::open_with(service, limits).await;
     let mut options = h2::client::Builder::new();
     options.initial_window_size(8 << 20).initial_connection_window_size(8 << 20);
-    let (client, connection) = options.handshake::<_, Bytes>(door.tls(b"h2").await).await.unwrap();
-    tokio::spawn(connection);
-    let mut client = client.ready().await.unwrap();
+    let mut client = raw_h2(&door, &options).await;
     let get = || Request::get("https://localhost/").body(()).unwrap();
     let (first, _) = client.send_request(get(), true).unwrap();
     // Until another one has been silent for as long as it may.
