@@ -105,7 +105,6 @@ pub(crate) fn open_state(path: &Path, cache_bytes: usize) -> Result<DB, FatalErr
     // Half of what a command looks for is not there: a filter of a fiftieth of the buffer says so without a search.
     rows.set_memtable_whole_key_filtering(true);
     rows.set_memtable_prefix_bloom_ratio(0.02);
-    rows.set_bottommost_compression_type(DBCompressionType::Zstd);
     rows.set_level_compaction_dynamic_level_bytes(true);
     rows.set_enable_blob_files(true);
     rows.set_min_blob_size(32 << 10);

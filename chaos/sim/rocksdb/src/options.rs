@@ -31,7 +31,6 @@ pub enum DBCompressionType {
     /// LZ4.
     Lz4,
     /// Zstandard.
-    Zstd,
 }
 
 /// Which records of a write-ahead log are replayed.
@@ -68,7 +67,6 @@ without_meaning!(Options {
     set_block_based_table_factory(&BlockBasedOptions);
     set_max_open_files(i32);
     set_max_total_wal_size(u64);
-    set_bottommost_compression_type(DBCompressionType);
     set_level_compaction_dynamic_level_bytes(bool);
     set_enable_blob_files(bool);
     set_min_blob_size(u64);
