@@ -30,7 +30,6 @@ pub enum DBCompressionType {
     None,
     /// LZ4.
     Lz4,
-    /// Zstandard.
 }
 
 /// Which records of a write-ahead log are replayed.
