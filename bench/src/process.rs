@@ -111,6 +111,25 @@ pub fn bytes_below(directory: &Path) -> u64 {
     entries.flatten().map(of).sum()
 }
 
+/// Reads every file below a directory, so that the kernel has them in memory.
+pub fn read_below(directory: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let read = match path.is_dir() {
+            true => read_below(&path),
+            false => {
+                fs::File::open(&path).and_then(|mut file| std::io::copy(&mut file, &mut std::io::sink()).map(drop))
+            }
+        };
+        match read {
+            // Deleted meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            read => read?,
+        }
+    }
+    Ok(())
+}
+
 /// `GET` over plain HTTP of what a process says of itself: status and body.
 pub async fn get(url: &str, path: &str) -> Result<(u16, String)> {
     let address = url.trim_start_matches("http://").trim_end_matches('/');

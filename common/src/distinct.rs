@@ -1,4 +1,4 @@
-//! How many different clients there were, about, in 256 bytes: HyperLogLog.
+//! How many different clients there were, about, in 256 bytes at most: HyperLogLog.
 //!
 //! Registers after Flajolet, Fusy, Gandouet and Meunier, "HyperLogLog: the analysis of a near-optimal cardinality estimation
 //! algorithm" (2007); the estimate after Ertl, "New cardinality estimation algorithms for HyperLogLog sketches" (2017),
@@ -13,9 +13,21 @@ pub const REGISTERS: usize = 256;
 /// Bits of a hash that are left after those that choose the register.
 const RANKED_BITS: u32 = 56;
 
+/// So many registers are kept one by one; most sets are of a handful of clients.
+const FEW: usize = 32;
+
 /// A set of which only the size is known.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Distinct([u8; REGISTERS]);
+pub struct Distinct(Registers);
+
+/// There is one form for each set, by how many registers are not 0.
+#[derive(Clone, PartialEq, Eq)]
+enum Registers {
+    /// Number and rank of each that is not 0, by number: up to [`FEW`].
+    Few(Vec<(u8, u8)>),
+    /// More than that.
+    All(Box<[u8; REGISTERS]>),
+}
 
 /// Registers that no [`Distinct`] could have made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +36,7 @@ pub struct InvalidRegisters;
 
 impl Default for Distinct {
     fn default() -> Self {
-        Self([0; REGISTERS])
+        Self(Registers::Few(Vec::new()))
     }
 }
 
@@ -42,22 +54,45 @@ impl Distinct {
 
     /// Adds one by its [`hash`].
     pub fn insert_hash(&mut self, hash: u64) {
-        let register = (hash >> RANKED_BITS) as usize;
+        let register = (hash >> RANKED_BITS) as u8;
         // The first one of the 56 bits below: 1 for half of all, 57 where there is none.
         let rank = (hash << 8).leading_zeros().min(RANKED_BITS) as u8 + 1;
-        self.0[register] = self.0[register].max(rank);
+        self.raise(register, rank);
+    }
+
+    /// `rank` is not 0.
+    fn raise(&mut self, register: u8, rank: u8) {
+        match &mut self.0 {
+            Registers::All(all) => all[usize::from(register)] = all[usize::from(register)].max(rank),
+            Registers::Few(few) => match few.binary_search_by_key(&register, |(number, _)| *number) {
+                Ok(at) => few[at].1 = few[at].1.max(rank),
+                Err(at) if few.len() < FEW => few.insert(at, (register, rank)),
+                Err(_) => {
+                    let mut all = spread(few);
+                    all[usize::from(register)] = rank;
+                    self.0 = Registers::All(Box::new(all));
+                }
+            },
+        }
     }
 
     /// Adds all of the other.
     pub fn merge(&mut self, other: &Distinct) {
-        for (own, theirs) in self.0.iter_mut().zip(&other.0) {
-            *own = (*own).max(*theirs);
+        match (&mut self.0, &other.0) {
+            (_, Registers::Few(few)) => few.iter().for_each(|(register, rank)| self.raise(*register, *rank)),
+            (Registers::All(own), Registers::All(theirs)) => {
+                own.iter_mut().zip(theirs.iter()).for_each(|(own, theirs)| *own = (*own).max(*theirs));
+            }
+            (Registers::Few(_), Registers::All(_)) => {
+                let own = std::mem::replace(self, other.clone());
+                self.merge(&own);
+            }
         }
     }
 
     /// Nobody was added.
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|register| *register == 0)
+        matches!(&self.0, Registers::Few(few) if few.is_empty())
     }
 
     /// About how many were added.
@@ -66,7 +101,7 @@ impl Distinct {
         const ALPHA: f64 = 0.721_347_520_444_481_7;
         let m = REGISTERS as f64;
         let mut counts = [0u32; RANKED_BITS as usize + 2];
-        for register in self.0 {
+        for register in self.to_bytes() {
             counts[usize::from(register)] += 1;
         }
         let share = |count: u32| f64::from(count) / m;
@@ -80,17 +115,29 @@ impl Distinct {
     }
 
     /// The registers, as they travel.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+    pub fn to_bytes(&self) -> [u8; REGISTERS] {
+        match &self.0 {
+            Registers::Few(few) => spread(few),
+            Registers::All(all) => **all,
+        }
     }
+}
+
+fn spread(few: &[(u8, u8)]) -> [u8; REGISTERS] {
+    let mut all = [0; REGISTERS];
+    few.iter().for_each(|(register, rank)| all[usize::from(*register)] = *rank);
+    all
 }
 
 impl TryFrom<&[u8]> for Distinct {
     type Error = InvalidRegisters;
     fn try_from(bytes: &[u8]) -> Result<Self, InvalidRegisters> {
         let registers: [u8; REGISTERS] = bytes.try_into().map_err(|_| InvalidRegisters)?;
-        let possible = registers.iter().all(|register| u32::from(*register) <= RANKED_BITS + 1);
-        if possible { Ok(Self(registers)) } else { Err(InvalidRegisters) }
+        if registers.iter().any(|rank| u32::from(*rank) > RANKED_BITS + 1) {
+            return Err(InvalidRegisters);
+        }
+        let few: Vec<(u8, u8)> = (0..=u8::MAX).zip(registers).filter(|(_, rank)| *rank > 0).collect();
+        Ok(Self(if few.len() > FEW { Registers::All(Box::new(registers)) } else { Registers::Few(few) }))
     }
 }
 
@@ -181,7 +228,7 @@ mod tests {
     #[test]
     fn foreign_registers_are_refused() {
         let full = of(3, 0..1_000);
-        assert_eq!(Distinct::try_from(full.as_bytes()).unwrap(), full);
+        assert_eq!(Distinct::try_from(&full.to_bytes()[..]).unwrap(), full);
         assert!(Distinct::try_from(&[0; 255][..]).is_err());
         assert!(Distinct::try_from(&[58; 256][..]).is_err());
         assert!(Distinct::try_from(&[57; 256][..]).unwrap().estimate() > 1 << 50);
@@ -192,11 +239,25 @@ mod tests {
     fn the_registers_are_these() {
         let mut one = Distinct::default();
         one.insert([&b"key:a"[..], b"10.0.0.1"]);
-        let set: Vec<(usize, u8)> = one.as_bytes().iter().copied().enumerate().filter(|(_, rank)| *rank > 0).collect();
+        let set: Vec<(usize, u8)> = one.to_bytes().into_iter().enumerate().filter(|(_, rank)| *rank > 0).collect();
         assert_eq!(set, [(150, 1)]);
     }
 
     proptest! {
+        /// Few clients are kept in another form than many: what they are told as, and what comes of that, must not show it.
+        #[test]
+        fn the_form_never_shows(clients in prop::collection::vec(0u64..300, 0..100)) {
+            let mut registers = [0u8; REGISTERS];
+            for client in &clients {
+                let hash = hash([&5u64.to_be_bytes()[..], &client.to_be_bytes()[..]]);
+                let own = &mut registers[(hash >> RANKED_BITS) as usize];
+                *own = (*own).max((hash << 8).leading_zeros() as u8 + 1);
+            }
+            let count = of(5, clients);
+            prop_assert_eq!(count.to_bytes(), registers);
+            prop_assert_eq!(Distinct::try_from(&registers[..]).unwrap(), count);
+        }
+
         /// Gateways see parts of the clients, some of them the same: together they must count as one would have.
         #[test]
         fn merging_is_counting_together(left in prop::collection::vec(0u64..500, 0..200), right in prop::collection::vec(0u64..500, 0..200)) {

@@ -137,13 +137,14 @@ impl Default for RaftTuning {
 pub struct LogSettings {
     /// `json` for machines, `text` for people. Default: `json`.
     pub format: LogFormat,
-    /// tracing's filter syntax: `info`, or `info,conflux_raft=debug`. Default: `info`. `RUST_LOG` wins over it.
+    /// tracing's filter syntax: `info`, or `info,conflux_raft=debug`. Default: `info,rustls=error`, since rustls warns of what any
+    /// client may send in its handshake. `RUST_LOG` wins over it.
     pub filter: String,
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { format: LogFormat::Json, filter: "info".into() }
+        Self { format: LogFormat::Json, filter: "info,rustls=error".into() }
     }
 }
 

@@ -18,7 +18,7 @@ pub const LABEL_SETS_OF_TENANT: usize = 4_096;
 pub const CONFIGS_OF_TENANT: usize = 4_096;
 /// Bytes of one sketch, about: of all tenants together.
 pub const BYTES: usize = 32 << 20;
-/// What an entry costs beside its texts: registers, counters, its place in a table.
+/// What an entry costs at most beside its texts: registers, counters, its place in a table.
 const ENTRY_BYTES: usize = 384;
 
 /// What was counted.
@@ -233,7 +233,7 @@ fn told_config(what: &str, config: &Config, now: Instant, first: bool) -> Config
         dropped: if first { config.dropped } else { 0 },
         fetches: if first { config.all.fetches } else { 0 },
         age_ms: config.all.age_ms(now),
-        clients: config.all.clients.as_bytes().to_vec().into(),
+        clients: config.all.clients.to_bytes().to_vec().into(),
     }
 }
 
@@ -242,6 +242,6 @@ fn told_labels(labels: &Labels, counted: &Counted, now: Instant) -> LabelsUse {
         labels: labels.clone().into(),
         fetches: counted.fetches,
         age_ms: counted.age_ms(now),
-        clients: counted.clients.as_bytes().to_vec().into(),
+        clients: counted.clients.to_bytes().to_vec().into(),
     }
 }

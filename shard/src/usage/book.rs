@@ -29,7 +29,7 @@ impl Default for Bounds {
     }
 }
 
-/// What an entry costs beside its texts: two sets of registers, counters, its places in tables and orders.
+/// What an entry costs at most beside its texts: two sets of registers, counters, its places in tables and orders.
 const ENTRY_BYTES: usize = 1_024;
 
 /// The memory.

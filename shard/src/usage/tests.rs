@@ -22,7 +22,7 @@ fn told(name: &str, age_ms: u64, fetches: u64, sets: &[(&Labels, std::ops::Range
     let mut all = Distinct::default();
     let labels = sets.iter().map(|(labels, range)| {
         all.merge(&clients(range.clone()));
-        let clients = clients(range.clone()).as_bytes().to_vec().into();
+        let clients = clients(range.clone()).to_bytes().to_vec().into();
         LabelsUse { labels: (*labels).clone().into(), fetches, age_ms, clients }
     });
     let labels = labels.collect();
@@ -34,7 +34,7 @@ fn told(name: &str, age_ms: u64, fetches: u64, sets: &[(&Labels, std::ops::Range
         dropped: 0,
         fetches: fetches * sets.len() as u64,
         age_ms,
-        clients: all.as_bytes().to_vec().into(),
+        clients: all.to_bytes().to_vec().into(),
     }
 }
 

@@ -18,12 +18,6 @@ impl Cache {
     }
 }
 
-/// How the index of a file is laid out.
-pub enum BlockBasedIndexType {
-    /// In parts, and an index of these.
-    TwoLevelIndexSearch,
-}
-
 /// How files are compressed.
 pub enum DBCompressionType {
     /// Not at all.
@@ -77,13 +71,8 @@ without_meaning!(Options {
 without_meaning!(BlockBasedOptions {
     set_block_cache(&Cache);
     set_block_size(usize);
-    set_cache_index_and_filter_blocks(bool);
     set_bloom_filter(f64, bool);
     set_format_version(i32);
-    set_partition_filters(bool);
-    set_index_type(BlockBasedIndexType);
-    set_metadata_block_size(usize);
-    set_pin_top_level_index_and_filter(bool);
 });
 
 /// A column family by name.
