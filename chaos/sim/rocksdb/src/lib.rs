@@ -19,8 +19,7 @@ pub use batch::WriteBatch;
 pub use database::{ColumnFamily, DB, Snapshot};
 pub use iterator::DBRawIterator;
 pub use options::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options,
-    ReadOptions,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options, ReadOptions,
 };
 
 /// Why a call failed.
