@@ -1,4 +1,5 @@
-//! How the two RocksDB instances of a replica are opened. Memory and open files are bounded, whatever they hold.
+//! How the two RocksDB instances of a replica are opened. Memory and open files are bounded, whatever they hold: by the caches, the
+//! write buffers, and 1 to 2 MiB of filter and index for each of at most 256 open files of the state.
 
 use std::path::Path;
 
