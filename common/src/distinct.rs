@@ -31,7 +31,10 @@ enum Registers {
 
 /// Registers that no [`Distinct`] could have made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a count of distinct clients has {REGISTERS} registers of 0 to {}", RANKED_BITS + 1)]
+#[error(
+    "a count of distinct clients is number and rank of up to {FEW} registers, by number, or {REGISTERS} ranks of 0 to {}",
+    RANKED_BITS + 1
+)]
 pub struct InvalidRegisters;
 
 impl Default for Distinct {
@@ -101,7 +104,7 @@ impl Distinct {
         const ALPHA: f64 = 0.721_347_520_444_481_7;
         let m = REGISTERS as f64;
         let mut counts = [0u32; RANKED_BITS as usize + 2];
-        for register in self.to_bytes() {
+        for register in self.registers() {
             counts[usize::from(register)] += 1;
         }
         let share = |count: u32| f64::from(count) / m;
@@ -114,8 +117,15 @@ impl Distinct {
         (ALPHA * m * m / z).round() as u64
     }
 
-    /// The registers, as they travel.
-    pub fn to_bytes(&self) -> [u8; REGISTERS] {
+    /// As it travels: up to 32 registers as number and rank of each that is not 0, by number; more as the ranks of all 256.
+    pub fn to_wire(&self) -> Vec<u8> {
+        match &self.0 {
+            Registers::Few(few) => few.iter().flat_map(|(register, rank)| [*register, *rank]).collect(),
+            Registers::All(all) => all.to_vec(),
+        }
+    }
+
+    fn registers(&self) -> [u8; REGISTERS] {
         match &self.0 {
             Registers::Few(few) => spread(few),
             Registers::All(all) => **all,
@@ -131,13 +141,24 @@ fn spread(few: &[(u8, u8)]) -> [u8; REGISTERS] {
 
 impl TryFrom<&[u8]> for Distinct {
     type Error = InvalidRegisters;
-    fn try_from(bytes: &[u8]) -> Result<Self, InvalidRegisters> {
-        let registers: [u8; REGISTERS] = bytes.try_into().map_err(|_| InvalidRegisters)?;
-        if registers.iter().any(|rank| u32::from(*rank) > RANKED_BITS + 1) {
-            return Err(InvalidRegisters);
+
+    /// Of either form of [`Distinct::to_wire`], also of few registers that were sent as all.
+    fn try_from(wire: &[u8]) -> Result<Self, InvalidRegisters> {
+        let known = |rank: u8| u32::from(rank) <= RANKED_BITS + 1;
+        if let Ok(all) = <[u8; REGISTERS]>::try_from(wire) {
+            if !all.iter().all(|rank| known(*rank)) {
+                return Err(InvalidRegisters);
+            }
+            let few: Vec<(u8, u8)> = (0..=u8::MAX).zip(all).filter(|(_, rank)| *rank > 0).collect();
+            return Ok(Self(if few.len() > FEW { Registers::All(Box::new(all)) } else { Registers::Few(few) }));
         }
-        let few: Vec<(u8, u8)> = (0..=u8::MAX).zip(registers).filter(|(_, rank)| *rank > 0).collect();
-        Ok(Self(if few.len() > FEW { Registers::All(Box::new(registers)) } else { Registers::Few(few) }))
+        let (pairs, rest) = wire.as_chunks::<2>();
+        let few: Vec<(u8, u8)> = pairs.iter().map(|[register, rank]| (*register, *rank)).collect();
+        let valid = rest.is_empty()
+            && few.len() <= FEW
+            && few.is_sorted_by(|a, b| a.0 < b.0)
+            && few.iter().all(|(_, rank)| *rank > 0 && known(*rank));
+        if valid { Ok(Self(Registers::Few(few))) } else { Err(InvalidRegisters) }
     }
 }
 
@@ -228,8 +249,13 @@ mod tests {
     #[test]
     fn foreign_registers_are_refused() {
         let full = of(3, 0..1_000);
-        assert_eq!(Distinct::try_from(&full.to_bytes()[..]).unwrap(), full);
+        assert_eq!(Distinct::try_from(&full.to_wire()[..]).unwrap(), full);
         assert!(Distinct::try_from(&[0; 255][..]).is_err());
+        let pairs: Vec<u8> = (0..33).flat_map(|register| [register, 1]).collect();
+        assert!(Distinct::try_from(&pairs[..64]).is_ok());
+        for broken in [&pairs[..], &pairs[..63], &[1, 1, 0, 1], &[1, 1, 1, 1], &[1, 0], &[1, 58]] {
+            assert!(Distinct::try_from(broken).is_err(), "{broken:?}");
+        }
         assert!(Distinct::try_from(&[58; 256][..]).is_err());
         assert!(Distinct::try_from(&[57; 256][..]).unwrap().estimate() > 1 << 50);
     }
@@ -239,8 +265,9 @@ mod tests {
     fn the_registers_are_these() {
         let mut one = Distinct::default();
         one.insert([&b"key:a"[..], b"10.0.0.1"]);
-        let set: Vec<(usize, u8)> = one.to_bytes().into_iter().enumerate().filter(|(_, rank)| *rank > 0).collect();
+        let set: Vec<(usize, u8)> = one.registers().into_iter().enumerate().filter(|(_, rank)| *rank > 0).collect();
         assert_eq!(set, [(150, 1)]);
+        assert_eq!(one.to_wire(), [150, 1]);
     }
 
     proptest! {
@@ -254,8 +281,9 @@ mod tests {
                 *own = (*own).max((hash << 8).leading_zeros() as u8 + 1);
             }
             let count = of(5, clients);
-            prop_assert_eq!(count.to_bytes(), registers);
-            prop_assert_eq!(Distinct::try_from(&registers[..]).unwrap(), count);
+            prop_assert_eq!(count.registers(), registers);
+            prop_assert_eq!(&Distinct::try_from(&registers[..]).unwrap(), &count);
+            prop_assert_eq!(Distinct::try_from(&count.to_wire()[..]).unwrap(), count);
         }
 
         /// Gateways see parts of the clients, some of them the same: together they must count as one would have.

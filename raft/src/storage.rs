@@ -17,9 +17,6 @@ use crate::{
     types::LogId,
 };
 
-/// Memory for cached blocks of the state, in bytes.
-const CACHE_BYTES: usize = 64 << 20;
-
 /// What a node is built on.
 pub struct Storage<A: App> {
     /// The log, for openraft and for the node.
@@ -35,12 +32,12 @@ pub struct Storage<A: App> {
 /// Opens the storage of a replica, making it in an empty directory. Refuses what was damaged, is a part only, or is of a
 /// newer format; the text says what to do.
 pub async fn open<A: App>(settings: &MemberSettings, app: Arc<A>) -> Result<Storage<A>, OpenError> {
-    let path = settings.data_dir.clone();
-    let opened = conflux_common::blocking::spawn_blocking(move || open_at(&path, app)).await;
+    let (path, cache) = (settings.data_dir.clone(), settings.raft.state_cache_bytes);
+    let opened = conflux_common::blocking::spawn_blocking(move || open_at(&path, cache, app)).await;
     opened.unwrap_or_else(|e| Err(FatalError(format!("opening the storage panicked: {e}")).into()))
 }
 
-pub(crate) fn open_at<A: App>(path: &Path, app: Arc<A>) -> Result<Storage<A>, OpenError> {
+pub(crate) fn open_at<A: App>(path: &Path, cache_bytes: usize, app: Arc<A>) -> Result<Storage<A>, OpenError> {
     let (dir, found) = DataDir::open(path)?;
     if found == Found::Empty {
         LogStore::create(&dir.log(), &dir.floor())?;
@@ -50,7 +47,7 @@ pub(crate) fn open_at<A: App>(path: &Path, app: Arc<A>) -> Result<Storage<A>, Op
     let dir = Arc::new(dir);
     let fatal = Fatal::new();
     let log = LogStore::open(&dir.log(), &dir.floor(), fatal.clone())?;
-    let state = StateHandle::open(app, dir.clone(), CACHE_BYTES, Some(log.durable()), fatal.clone())?;
+    let state = StateHandle::open(app, dir.clone(), cache_bytes, Some(log.durable()), fatal.clone())?;
     check(log.last(), log.purged(), state.last_applied(), state.base_index())?;
     let syncing = state.clone();
     log.before_purge(Box::new(move |index| syncing.sync_to(index)));

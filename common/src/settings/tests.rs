@@ -130,6 +130,7 @@ fn everything_wrong_is_listed() {
         ("raft.election_max_ms", "100"),
         ("raft.max_in_flight", "0"),
         ("raft.max_in_flight_bytes", "1"),
+        ("raft.state_cache_bytes", "1048576"),
         ("raft.confirm_every_ms", "0"),
         ("raft.snapshot_after_bytes", "0"),
         ("log.filter", "x=loudly"),

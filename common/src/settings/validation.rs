@@ -197,6 +197,11 @@ impl Validate for RaftTuning {
             format!("{} must be at least 1 MiB (1048576), the size of a large write", self.max_in_flight_bytes),
         );
         problems.require(
+            self.state_cache_bytes >= 8 << 20,
+            "state_cache_bytes",
+            format!("{} must be at least 8 MiB (8388608)", self.state_cache_bytes),
+        );
+        problems.require(
             (1..=10_000).contains(&self.confirm_every_ms),
             "confirm_every_ms",
             format!("{} must be 1 to 10000", self.confirm_every_ms),

@@ -1,8 +1,13 @@
 //! Tells every member of each group what its tenants' clients fetched, so that a new leader knows what the old one knew.
 
-use std::{collections::HashMap, sync::Arc, time::Duration, time::Instant};
+use std::{
+    collections::HashMap,
+    iter,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use conflux_common::ids::{GroupName, MemberName};
+use conflux_common::ids::{GroupName, MemberName, TenantId};
 use conflux_proto::internal::{ReportUseRequest, TenantUse, shard_service_client::ShardServiceClient};
 use futures::{StreamExt, stream::FuturesUnordered};
 use prost::Message;
@@ -10,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Sketch, Usage};
 use crate::{
-    routes::{Group, Routes},
+    routes::Routes,
     upstream::{PLACEMENT, Upstream},
 };
 
@@ -28,7 +33,7 @@ pub struct Reporter {
     upstream: Upstream,
     every: Duration,
     /// What a member could not be told yet. Bounded like any sketch: what has no room is dropped, and counted as such.
-    untold: HashMap<Member, Sketch>,
+    untold: HashMap<Member, Arc<Sketch>>,
 }
 
 impl Reporter {
@@ -50,12 +55,11 @@ impl Reporter {
 
     /// One round.
     pub(super) async fn report(&mut self) {
-        self.share_out();
         let told = FuturesUnordered::new();
-        for (member, untold) in std::mem::take(&mut self.untold) {
-            let (upstream, requests) = (self.upstream.clone(), self.requests(&member.0, &untold));
+        for (member, untold) in self.share_out() {
+            let (upstream, routes) = (&self.upstream, &self.routes);
             told.push(async move {
-                let outcome = tell(&upstream, &member, requests).await;
+                let outcome = tell(upstream, &member, requests(routes, &member.0, &untold)).await;
                 (member, untold, outcome)
             });
         }
@@ -68,53 +72,62 @@ impl Reporter {
         }
     }
 
-    /// Adds what was counted since the last time to what each member of the tenants' groups is still to be told.
-    fn share_out(&mut self) {
+    /// What each member of the tenants' groups is to be told now: what was counted since the last time, which the members of a
+    /// group share, and what it could not be told before.
+    fn share_out(&mut self) -> Vec<(Member, Arc<Sketch>)> {
         let mut counted = self.usage.take();
-        let groups: Vec<Arc<Group>> =
-            self.routes.groups().into_iter().filter(|group| group.name.as_str() != PLACEMENT).collect();
-        self.untold.retain(|(group, member), _| {
-            groups.iter().any(|known| known.name == *group && known.member(member).is_some())
-        });
-        for group in groups {
+        // What is left of it belongs to no member any more.
+        let mut untold = std::mem::take(&mut self.untold);
+        let mut shares = Vec::new();
+        for group in self.routes.groups().into_iter().filter(|group| group.name.as_str() != PLACEMENT) {
             // A tenant that no group serves any more goes with the rest of `counted`.
             let part = counted.split(|tenant| self.routes.tenant_by_id(tenant).is_some_and(|r| r.group == group.name));
-            if part.is_empty() {
-                continue;
-            }
+            let part = Arc::new(part);
             for member in &group.members {
-                self.untold.entry((group.name.clone(), member.name.clone())).or_default().merge(part.clone());
+                let member = (group.name.clone(), member.name.clone());
+                let share = match untold.remove(&member) {
+                    Some(untold) => {
+                        let mut both = Arc::unwrap_or_clone(untold);
+                        both.merge(Sketch::clone(&part));
+                        Arc::new(both)
+                    }
+                    None => part.clone(),
+                };
+                if !share.is_empty() {
+                    shares.push((member, share));
+                }
             }
         }
-    }
-
-    /// Of the tenants that this group serves now: one that has moved meanwhile is no concern of it.
-    fn requests(&self, group: &GroupName, untold: &Sketch) -> Vec<ReportUseRequest> {
-        let now = Instant::now();
-        let here = |tenant: &_| self.routes.tenant_by_id(*tenant).is_some_and(|route| route.group == *group);
-        let parts = untold.tenants().filter(here).flat_map(|tenant| untold.told(tenant, now, PART));
-        packed(parts)
+        shares
     }
 }
 
-fn packed(parts: impl Iterator<Item = TenantUse>) -> Vec<ReportUseRequest> {
-    let mut requests: Vec<ReportUseRequest> = Vec::new();
-    let mut bytes = 0;
-    for part in parts {
-        let size = part.encoded_len();
-        match requests.last_mut() {
-            Some(open) if bytes + size <= PART => open.tenants.push(part),
-            _ => {
-                requests.push(ReportUseRequest { tenants: vec![part] });
-                bytes = 0;
-            }
-        }
-        bytes += size;
-    }
-    requests
+/// Of the tenants that this group serves now: one that has moved meanwhile is no concern of it. Made one by one, as they are sent.
+fn requests(routes: &Routes, group: &GroupName, untold: &Sketch) -> impl Iterator<Item = ReportUseRequest> {
+    let now = Instant::now();
+    let here = move |tenant: &TenantId| routes.tenant_by_id(*tenant).is_some_and(|route| route.group == *group);
+    packed(untold.tenants().filter(here).flat_map(move |tenant| untold.told(tenant, now, PART)))
 }
 
-async fn tell(upstream: &Upstream, (group, member): &Member, requests: Vec<ReportUseRequest>) -> Result<(), String> {
+fn packed(parts: impl Iterator<Item = TenantUse>) -> impl Iterator<Item = ReportUseRequest> {
+    let mut parts = parts.peekable();
+    iter::from_fn(move || {
+        let first = parts.next()?;
+        let mut bytes = first.encoded_len();
+        let mut tenants = vec![first];
+        while let Some(part) = parts.next_if(|part| bytes + part.encoded_len() <= PART) {
+            bytes += part.encoded_len();
+            tenants.push(part);
+        }
+        Some(ReportUseRequest { tenants })
+    })
+}
+
+async fn tell(
+    upstream: &Upstream,
+    (group, member): &Member,
+    requests: impl Iterator<Item = ReportUseRequest>,
+) -> Result<(), String> {
     let channel = upstream.channel(group, member).ok_or("it is no member any more")?;
     let mut client = ShardServiceClient::new(channel);
     for request in requests {

@@ -233,7 +233,7 @@ fn told_config(what: &str, config: &Config, now: Instant, first: bool) -> Config
         dropped: if first { config.dropped } else { 0 },
         fetches: if first { config.all.fetches } else { 0 },
         age_ms: config.all.age_ms(now),
-        clients: config.all.clients.to_bytes().to_vec().into(),
+        clients: config.all.clients.to_wire().into(),
     }
 }
 
@@ -242,6 +242,6 @@ fn told_labels(labels: &Labels, counted: &Counted, now: Instant) -> LabelsUse {
         labels: labels.clone().into(),
         fetches: counted.fetches,
         age_ms: counted.age_ms(now),
-        clients: counted.clients.to_bytes().to_vec().into(),
+        clients: counted.clients.to_wire().into(),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{path::Path, sync::Arc};
 
+use conflux_common::settings::RaftTuning;
+
 use super::take::{self, BackupStream};
 use crate::{
     app::App,
@@ -40,7 +42,7 @@ impl<A: App> Offline<A> {
     /// majority gone nobody can say that those entries were not committed. Blocking.
     pub fn open(dir: &Path, app: Arc<A>) -> Result<Self, OpenError> {
         DataDir::require(dir)?;
-        let storage = storage::open_at(dir, app.clone())?;
+        let storage = storage::open_at(dir, RaftTuning::default().state_cache_bytes, app.clone())?;
         let identity = storage.log.identity()?.ok_or_else(|| never_in_a_group(dir))?;
         let offline = Self { storage, app, identity };
         offline.replay()?;

@@ -17,7 +17,7 @@ struct Builder;
 impl StoreBuilder<TypeConfig, LogStore, StateMachine<Notes>, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, StateMachine<Notes>), StorageError<TypeConfig>> {
         let temp = tempfile::tempdir().unwrap();
-        let storage = open_at(temp.path(), notes()).unwrap();
+        let storage = open_at(temp.path(), 8 << 20, notes()).unwrap();
         Ok((temp, storage.log, storage.state.machine()))
     }
 }
@@ -29,7 +29,7 @@ async fn openrafts_own_suite_passes() {
 }
 
 fn open(temp: &TempDir) -> Result<Storage<Notes>, OpenError> {
-    open_at(temp.path(), notes())
+    open_at(temp.path(), 8 << 20, notes())
 }
 
 fn refusal(temp: &TempDir) -> String {

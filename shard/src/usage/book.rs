@@ -1,8 +1,7 @@
 //! The bounded memory: what was seen least recently goes first, and is counted as dropped.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
+    collections::{HashMap, HashSet},
     time::Instant,
 };
 
@@ -29,30 +28,30 @@ impl Default for Bounds {
     }
 }
 
-/// What an entry costs at most beside its texts: two sets of registers, counters, its places in tables and orders.
+/// What an entry costs at most beside its texts: two sets of registers, counters, its place in a table.
 const ENTRY_BYTES: usize = 1_024;
+
+/// Where there is no room, this part of what is there goes at once: what it takes to find it is then seldom spent.
+const AT_ONCE: usize = 16;
 
 /// The memory.
 pub(super) struct Book {
     bounds: Bounds,
     tenants: HashMap<u64, Tenant>,
-    /// All label sets and all configs, the least recently seen first.
-    label_sets: BTreeSet<(Instant, u64, Arc<str>, Arc<Labels>)>,
-    configs: BTreeSet<(Instant, u64, Arc<str>)>,
     bytes: usize,
 }
 
 struct Tenant {
     since: Instant,
-    configs: HashMap<Arc<str>, Config>,
-    label_sets: BTreeSet<(Instant, Arc<str>, Arc<Labels>)>,
-    by_last: BTreeSet<(Instant, Arc<str>)>,
+    configs: HashMap<Box<str>, Config>,
+    /// Of all configs.
+    label_sets: usize,
 }
 
 struct Config {
     all: Counted,
-    by_labels: HashMap<Arc<Labels>, Counted>,
-    by_last: BTreeSet<(Instant, Arc<Labels>)>,
+    /// By label set; nearly always a single one.
+    by_labels: Vec<(Labels, Counted)>,
     dropped: u64,
 }
 
@@ -94,9 +93,39 @@ impl Counted {
     }
 }
 
+/// Those of some entries that were seen least recently.
+struct Oldest {
+    last: Instant,
+    /// How many of those seen at `last` are among them.
+    of_last: usize,
+}
+
+impl Oldest {
+    /// The `n` of these entries; none: there are no entries.
+    fn of(entries: impl Iterator<Item = Instant>, n: usize) -> Option<Self> {
+        let mut entries: Vec<Instant> = entries.collect();
+        let n = n.min(entries.len());
+        let (before, last, _) = entries.select_nth_unstable(n.checked_sub(1)?);
+        let of_last = n - before.iter().filter(|seen| *seen < last).count();
+        Some(Self { last: *last, of_last })
+    }
+
+    /// Whether an entry is one of them, asked once for each entry.
+    fn take(&mut self, seen: Instant) -> bool {
+        let is_last = seen == self.last && self.of_last > 0;
+        self.of_last -= usize::from(is_last);
+        is_last || seen < self.last
+    }
+}
+
+/// How many entries go where `most` have no room.
+fn at_once(most: usize) -> usize {
+    (most / AT_ONCE).max(1)
+}
+
 impl Book {
     pub(super) fn new(bounds: Bounds) -> Self {
-        Self { bounds, tenants: HashMap::new(), label_sets: BTreeSet::new(), configs: BTreeSet::new(), bytes: 0 }
+        Self { bounds, tenants: HashMap::new(), bytes: 0 }
     }
 
     /// Fetches a second of a tenant, on average since it is looked at.
@@ -119,25 +148,20 @@ impl Book {
         now: Instant,
     ) {
         let known = self.tenants.entry(tenant).or_insert_with(|| Tenant::new(now));
-        let key = match known.configs.get_key_value(key) {
-            Some((key, _)) => key.clone(),
-            None => {
-                self.bytes += ENTRY_BYTES + key.len();
-                let key: Arc<str> = key.into();
-                known.configs.insert(key.clone(), Config::new(last, now));
-                key
-            }
-        };
-        let Some(config) = known.configs.get_mut(&key) else { return };
-        let before = config.all.last;
+        if !known.configs.contains_key(key) {
+            self.bytes += ENTRY_BYTES + key.len();
+            known.configs.insert(key.into(), Config::new(last, now));
+        }
+        let Some(config) = known.configs.get_mut(key) else { return };
         config.all.add(fetches, last, clients, now);
         config.dropped = config.dropped.saturating_add(dropped);
-        let after = config.all.last;
-        known.by_last.remove(&(before, key.clone()));
-        known.by_last.insert((after, key.clone()));
-        self.configs.remove(&(before, tenant, key.clone()));
-        self.configs.insert((after, tenant, key));
-        self.make_room(tenant);
+        if known.configs.len() > self.bounds.configs_of_tenant {
+            let lasts = known.configs.values().map(|config| config.all.last);
+            if let Some(mut oldest) = Oldest::of(lasts, at_once(self.bounds.configs_of_tenant)) {
+                self.bytes -= known.forget_configs(|last| oldest.take(last));
+            }
+        }
+        self.make_room();
     }
 
     /// Adds to what is known of the clients of a config that carry these labels. The config must be known.
@@ -153,120 +177,61 @@ impl Book {
         now: Instant,
     ) {
         let Some(known) = self.tenants.get_mut(&tenant) else { return };
-        let Some((key, _)) = known.configs.get_key_value(key) else { return };
-        let key = key.clone();
-        let Some(config) = known.configs.get_mut(&key) else { return };
-        let labels = match config.by_labels.get_key_value(&labels) {
-            Some((labels, _)) => labels.clone(),
-            None => {
-                self.bytes += ENTRY_BYTES + text_bytes(&labels);
-                let labels = Arc::new(labels);
-                config.by_labels.insert(labels.clone(), Counted::nothing(last, now));
-                labels
-            }
-        };
-        let Some(counted) = config.by_labels.get_mut(&labels) else { return };
-        let before = counted.last;
-        counted.add(fetches, last, clients, now);
-        let after = counted.last;
-        config.by_last.remove(&(before, labels.clone()));
-        config.by_last.insert((after, labels.clone()));
-        known.label_sets.remove(&(before, key.clone(), labels.clone()));
-        known.label_sets.insert((after, key.clone(), labels.clone()));
-        self.label_sets.remove(&(before, tenant, key.clone(), labels.clone()));
-        self.label_sets.insert((after, tenant, key.clone(), labels));
-        self.make_room_in_config(tenant, &key);
-        self.make_room(tenant);
-    }
-
-    fn make_room_in_config(&mut self, tenant: u64, key: &Arc<str>) {
-        let config = self.tenants.get(&tenant).and_then(|t| t.configs.get(key));
-        let Some(config) = config.filter(|c| c.by_labels.len() > self.bounds.label_sets_of_config) else { return };
-        if let Some((_, labels)) = config.by_last.first().cloned() {
-            self.forget_labels(tenant, key, &labels, true);
-        }
-    }
-
-    /// Gives up what was seen least recently, until the bounds hold again.
-    fn make_room(&mut self, tenant: u64) {
-        if let Some(known) = self.tenants.get(&tenant) {
-            let full = known.label_sets.len() > self.bounds.label_sets_of_tenant;
-            if let Some((_, key, labels)) = known.label_sets.first().filter(|_| full).cloned() {
-                self.forget_labels(tenant, &key, &labels, true);
-            }
-        }
-        if let Some(known) = self.tenants.get(&tenant) {
-            let full = known.configs.len() > self.bounds.configs_of_tenant;
-            if let Some((_, key)) = known.by_last.first().filter(|_| full).cloned() {
-                self.forget_config(tenant, &key);
-            }
-        }
-        while self.bytes > self.bounds.bytes {
-            let (sets, configs) = (self.label_sets.first(), self.configs.first());
-            match (sets, configs) {
-                // A config is never older than its label sets: its last ones go before it.
-                (Some((at, tenant, key, labels)), Some((config_at, ..))) if at <= config_at => {
-                    let (tenant, key, labels) = (*tenant, key.clone(), labels.clone());
-                    self.forget_labels(tenant, &key, &labels, true);
-                }
-                (_, Some((_, tenant, key))) => {
-                    let (tenant, key) = (*tenant, key.clone());
-                    self.forget_config(tenant, &key);
-                }
-                _ => return,
-            }
-        }
-    }
-
-    fn forget_labels(&mut self, tenant: u64, key: &Arc<str>, labels: &Arc<Labels>, dropped: bool) {
-        let Some(known) = self.tenants.get_mut(&tenant) else { return };
         let Some(config) = known.configs.get_mut(key) else { return };
-        let Some(counted) = config.by_labels.remove(labels) else { return };
-        config.dropped += u64::from(dropped);
-        config.by_last.remove(&(counted.last, labels.clone()));
-        known.label_sets.remove(&(counted.last, key.clone(), labels.clone()));
-        self.label_sets.remove(&(counted.last, tenant, key.clone(), labels.clone()));
-        self.bytes -= ENTRY_BYTES + text_bytes(labels);
+        let at = match config.by_labels.binary_search_by(|(own, _)| own.cmp(&labels)) {
+            Ok(at) => at,
+            Err(at) => {
+                self.bytes += ENTRY_BYTES + text_bytes(&labels);
+                known.label_sets += 1;
+                if config.by_labels.is_empty() {
+                    config.by_labels.reserve_exact(1);
+                }
+                config.by_labels.insert(at, (labels, Counted::nothing(last, now)));
+                at
+            }
+        };
+        config.by_labels[at].1.add(fetches, last, clients, now);
+        if config.by_labels.len() > self.bounds.label_sets_of_config
+            && let Some(mut oldest) = Oldest::of(config.lasts(), at_once(self.bounds.label_sets_of_config))
+        {
+            let (sets, bytes) = config.forget_labels(|last| oldest.take(last));
+            config.dropped += sets as u64;
+            known.label_sets -= sets;
+            self.bytes -= bytes;
+        }
+        if known.label_sets > self.bounds.label_sets_of_tenant {
+            let lasts = known.configs.values().flat_map(Config::lasts);
+            if let Some(mut oldest) = Oldest::of(lasts, at_once(self.bounds.label_sets_of_tenant)) {
+                self.bytes -= known.forget_labels(|last| oldest.take(last), true);
+            }
+        }
+        self.make_room();
     }
 
-    fn forget_config(&mut self, tenant: u64, key: &Arc<str>) {
-        let labels: Vec<Arc<Labels>> = match self.tenants.get(&tenant).and_then(|t| t.configs.get(key)) {
-            Some(config) => config.by_labels.keys().cloned().collect(),
-            None => return,
-        };
-        for labels in labels {
-            self.forget_labels(tenant, key, &labels, true);
-        }
-        let Some(known) = self.tenants.get_mut(&tenant) else { return };
-        if let Some(config) = known.configs.remove(key) {
-            known.by_last.remove(&(config.all.last, key.clone()));
-            self.configs.remove(&(config.all.last, tenant, key.clone()));
-            self.bytes -= ENTRY_BYTES + key.len();
-            // What is not known is not said to be unused: from now on it counts as looked at.
-            known.since = known.since.max(config.all.last);
+    /// Gives up what was seen least recently of all tenants, until there is room for the rest.
+    fn make_room(&mut self) {
+        while self.bytes > self.bounds.bytes {
+            let configs = || self.tenants.values().flat_map(|tenant| tenant.configs.values());
+            let lasts = configs().flat_map(|config| config.lasts().chain([config.all.last]));
+            let entries = configs().map(|config| 1 + config.by_labels.len()).sum();
+            let Some(mut oldest) = Oldest::of(lasts, at_once(entries)) else { return };
+            for tenant in self.tenants.values_mut() {
+                self.bytes -= tenant.forget_labels(|last| oldest.take(last), true);
+            }
+            for tenant in self.tenants.values_mut() {
+                self.bytes -= tenant.forget_configs(|last| oldest.take(last));
+            }
         }
     }
 
     /// Forgets the tenants that are not here and the label sets that were not seen of late, and begins to look at those that are new.
     pub(super) fn keep(&mut self, here: &[TenantId], now: Instant) {
-        let here: BTreeSet<u64> = here.iter().map(|tenant| tenant.0).collect();
-        let gone: Vec<u64> = self.tenants.keys().copied().filter(|tenant| !here.contains(tenant)).collect();
-        for tenant in gone {
-            let keys: Vec<Arc<str>> =
-                self.tenants.get(&tenant).map(|t| t.configs.keys().cloned().collect()).unwrap_or_default();
-            for key in keys {
-                self.forget_config(tenant, &key);
-            }
-            self.tenants.remove(&tenant);
-        }
+        let here: HashSet<u64> = here.iter().map(|tenant| tenant.0).collect();
+        let gone = self.tenants.extract_if(|tenant, _| !here.contains(tenant));
+        self.bytes -= gone.map(|(_, mut tenant)| tenant.forget_configs(|_| true)).sum::<usize>();
         for tenant in here {
-            self.tenants.entry(tenant).or_insert_with(|| Tenant::new(now));
-        }
-        while let Some((last, tenant, key, labels)) = self.label_sets.first().cloned() {
-            if now.saturating_duration_since(last) <= LATELY {
-                break;
-            }
-            self.forget_labels(tenant, &key, &labels, false);
+            let known = self.tenants.entry(tenant).or_insert_with(|| Tenant::new(now));
+            self.bytes -= known.forget_labels(|last| now.saturating_duration_since(last) > LATELY, false);
         }
     }
 
@@ -300,39 +265,81 @@ impl Book {
         self.bytes
     }
 
-    /// That the orders, the tables and the counts agree.
+    /// That the tables and the counts agree.
     #[cfg(test)]
     pub(super) fn check(&self) {
-        let (mut sets, mut configs, mut bytes) = (0, 0, 0);
+        let mut bytes = 0;
         for tenant in self.tenants.values() {
-            let of_tenant: usize = tenant.configs.values().map(|c| c.by_labels.len()).sum();
-            assert_eq!((tenant.label_sets.len(), tenant.by_last.len()), (of_tenant, tenant.configs.len()));
+            assert_eq!(tenant.label_sets, tenant.configs.values().map(|config| config.by_labels.len()).sum::<usize>());
             for (key, config) in &tenant.configs {
-                assert_eq!(config.by_last.len(), config.by_labels.len());
-                bytes += ENTRY_BYTES + key.len();
-                bytes += config.by_labels.keys().map(|l| ENTRY_BYTES + text_bytes(l)).sum::<usize>();
+                assert!(config.by_labels.is_sorted_by(|(a, _), (b, _)| a < b));
+                bytes += ENTRY_BYTES + key.len() + config.label_bytes();
             }
-            sets += of_tenant;
-            configs += tenant.configs.len();
         }
-        assert_eq!((self.label_sets.len(), self.configs.len(), self.bytes), (sets, configs, bytes));
+        assert_eq!(self.bytes, bytes);
     }
 }
 
 impl Tenant {
     fn new(since: Instant) -> Self {
-        Self { since, configs: HashMap::new(), label_sets: BTreeSet::new(), by_last: BTreeSet::new() }
+        Self { since, configs: HashMap::new(), label_sets: 0 }
+    }
+
+    /// Forgets label sets by when they were last seen; `dropped`: for want of room, which is counted. How many bytes that frees.
+    fn forget_labels(&mut self, mut goes: impl FnMut(Instant) -> bool, dropped: bool) -> usize {
+        let mut freed = 0;
+        for config in self.configs.values_mut() {
+            let (sets, bytes) = config.forget_labels(&mut goes);
+            config.dropped += if dropped { sets as u64 } else { 0 };
+            self.label_sets -= sets;
+            freed += bytes;
+        }
+        freed
+    }
+
+    /// Forgets configs by when they were last seen, with their label sets. How many bytes that frees.
+    fn forget_configs(&mut self, mut goes: impl FnMut(Instant) -> bool) -> usize {
+        let mut freed = 0;
+        for (key, config) in self.configs.extract_if(|_, config| goes(config.all.last)) {
+            // What is not known is not said to be unused: from now on it counts as looked at.
+            self.since = self.since.max(config.all.last);
+            self.label_sets -= config.by_labels.len();
+            freed += ENTRY_BYTES + key.len() + config.label_bytes();
+        }
+        freed
     }
 }
 
 impl Config {
     fn new(last: Instant, now: Instant) -> Self {
-        let all = Counted::nothing(last, now);
-        Self { all, by_labels: HashMap::new(), by_last: BTreeSet::new(), dropped: 0 }
+        Self { all: Counted::nothing(last, now), by_labels: Vec::new(), dropped: 0 }
+    }
+
+    /// When each label set was last seen.
+    fn lasts(&self) -> impl Iterator<Item = Instant> {
+        self.by_labels.iter().map(|(_, counted)| counted.last)
+    }
+
+    fn label_bytes(&self) -> usize {
+        self.by_labels.iter().map(|(labels, _)| ENTRY_BYTES + text_bytes(labels)).sum()
+    }
+
+    /// How many label sets and bytes went.
+    fn forget_labels(&mut self, mut goes: impl FnMut(Instant) -> bool) -> (usize, usize) {
+        let (mut sets, mut bytes) = (0, 0);
+        self.by_labels.retain(|(labels, counted)| {
+            let stays = !goes(counted.last);
+            if !stays {
+                sets += 1;
+                bytes += ENTRY_BYTES + text_bytes(labels);
+            }
+            stays
+        });
+        (sets, bytes)
     }
 }
 
-/// Each text has its own allocation, and stands in four tables by reference.
+/// Each text has its own allocation.
 fn text_bytes(labels: &Labels) -> usize {
     labels.iter().map(|(name, value)| name.len() + value.len() + 96).sum()
 }

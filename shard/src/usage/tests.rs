@@ -22,7 +22,7 @@ fn told(name: &str, age_ms: u64, fetches: u64, sets: &[(&Labels, std::ops::Range
     let mut all = Distinct::default();
     let labels = sets.iter().map(|(labels, range)| {
         all.merge(&clients(range.clone()));
-        let clients = clients(range.clone()).to_bytes().to_vec().into();
+        let clients = clients(range.clone()).to_wire().into();
         LabelsUse { labels: (*labels).clone().into(), fetches, age_ms, clients }
     });
     let labels = labels.collect();
@@ -34,7 +34,7 @@ fn told(name: &str, age_ms: u64, fetches: u64, sets: &[(&Labels, std::ops::Range
         dropped: 0,
         fetches: fetches * sets.len() as u64,
         age_ms,
-        clients: all.to_bytes().to_vec().into(),
+        clients: all.to_wire().into(),
     }
 }
 
@@ -98,7 +98,7 @@ fn what_cannot_be_read_of_a_report_is_passed_over() {
     let mut config = told("a", 0, 1, &[(&good, 0..1), (&Labels::default(), 1..2)]);
     config.labels[0].clients = vec![0; 3].into();
     config.labels[1].labels.insert("no label".into(), "x".into());
-    let broken = ConfigUse { clients: vec![].into(), ..told("b", 0, 1, &[]) };
+    let broken = ConfigUse { clients: vec![0; 2].into(), ..told("b", 0, 1, &[]) };
     usage.take(report(1, vec![broken, config]), |_| true);
     let a = seen(&usage, 1, "a");
     assert_eq!((a.fetches, a.label_sets.len()), (2, 0));
