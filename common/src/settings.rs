@@ -114,7 +114,7 @@ pub struct RaftTuning {
     pub max_in_flight_bytes: usize,
     /// Milliseconds between two questions of a replica how fresh it is. Default: 200.
     pub confirm_every_ms: u64,
-    /// Bytes of the state's rows that are kept in memory, uncompressed, once they were read; at least 8388608 (8 MiB). Default: 256 MiB.
+    /// Bytes of the state's rows that are kept in memory, uncompressed, once they were read; at least 8388608 (8 MiB). Default: 64 MiB.
     pub state_cache_bytes: usize,
 }
 
@@ -129,7 +129,7 @@ impl Default for RaftTuning {
             max_in_flight: 4096,
             max_in_flight_bytes: 64 << 20,
             confirm_every_ms: 200,
-            state_cache_bytes: 256 << 20,
+            state_cache_bytes: 64 << 20,
         }
     }
 }
