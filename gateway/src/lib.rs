@@ -27,6 +27,7 @@ pub mod self_service;
 pub mod session_adapter;
 pub mod settings;
 pub mod strip;
+pub mod threads;
 pub mod upstream;
 pub mod usage;
 pub mod watch;

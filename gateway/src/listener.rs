@@ -29,6 +29,7 @@ use self::metered::Metered;
 use crate::{
     session_adapter::{self, Answer, RequestBody},
     strip,
+    threads::Threads,
 };
 
 /// Bytes of an HTTP/1 head: what headers may have together, and a request line.
@@ -80,13 +81,14 @@ impl Default for ListenerLimits {
     }
 }
 
-/// Serves until `shutdown` says true, then stops accepting, says goodbye on every connection (`Connection: close`,
+/// Serves on `threads` until `shutdown` says true, then stops accepting, says goodbye on every connection (`Connection: close`,
 /// GOAWAY) and waits for what is in flight.
 pub async fn serve(
     listener: TcpListener,
     tls: ClientTls,
     limits: ListenerLimits,
     service: Arc<dyn Service>,
+    threads: Arc<Threads>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let app = Arc::new(App { service, limits: limits.clone() });
@@ -100,7 +102,11 @@ pub async fn serve(
             Ok((stream, _)) => match slots.clone().try_acquire_owned() {
                 Ok(slot) => {
                     let tls = tls.load_full();
-                    tokio::spawn(connection(stream, tls, app.clone(), slot, shutdown.clone()));
+                    // Of this runtime until here, of the thread's from there on.
+                    match stream.into_std() {
+                        Ok(stream) => threads.spawn(connection(stream, tls, app.clone(), slot, shutdown.clone())),
+                        Err(error) => tracing::warn!(%error, "a connection cannot be given to its thread"),
+                    }
                 }
                 Err(_) => metrics::counter!("conflux_gateway_connections_refused_total").increment(1),
             },
@@ -119,13 +125,17 @@ pub async fn serve(
 }
 
 async fn connection(
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     tls: Arc<rustls::ServerConfig>,
     app: Arc<App>,
     slot: OwnedSemaphorePermit,
     shutdown: ShutdownWatch,
 ) {
     let _slot = slot;
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, "a connection cannot be registered"),
+    };
     let _ = stream.set_nodelay(true);
     if let Err(error) = set_tcp_keepalive(&stream, &KEEPALIVE) {
         tracing::debug!(%error, "TCP keep-alive cannot be set");

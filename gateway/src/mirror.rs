@@ -146,7 +146,7 @@ mod tests {
         let tls = TestCa::new(dir.path()).context("conflux://test/gateway/g1");
         let routes = Routes::default();
         let directory = Directory::new(Duration::ZERO);
-        let upstream = Upstream::new(tls, "test".parse().unwrap(), routes.clone());
+        let upstream = Upstream::new(tls, "test".parse().unwrap(), routes.clone(), 1);
         let ready = Readiness::default();
         let group = "placement".parse().unwrap();
         let mirror = Mirror::new(routes.clone(), directory.clone(), upstream, group, ready.clone());

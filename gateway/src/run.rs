@@ -29,6 +29,7 @@ use crate::{
     routes::{Group, Member, Routes},
     self_service::SelfService,
     settings::GatewaySettings,
+    threads::Threads,
     upstream::{PLACEMENT, Upstream},
     usage::{Reporter, Usage},
     watch,
@@ -59,7 +60,7 @@ pub enum RunError {
         /// Of the settings.
         cluster: String,
     },
-    /// A port is taken, most likely.
+    /// A port is taken, most likely; or there is no room for a thread.
     #[error(transparent)]
     Listen(#[from] std::io::Error),
     /// Cannot happen with our own descriptors.
@@ -111,7 +112,8 @@ pub async fn run(
 
     let clients = serve::listen(settings.listen).await?;
     let mut ports = JoinSet::new();
-    ports.spawn(listener::serve(clients, client_tls, parts.limits, parts.door.clone(), stopping.clone()));
+    let (door, threads) = (parts.door.clone(), parts.threads.clone());
+    ports.spawn(listener::serve(clients, client_tls, parts.limits, door, threads, stopping.clone()));
     if let Some(operator) = &settings.operator {
         let socket = serve::listen(operator.listen).await?;
         let refusals = parts.door.refusals.clone();
@@ -157,6 +159,7 @@ pub(crate) struct Parts {
     pub(crate) operator: Arc<Operator>,
     tokens: Option<Arc<Jwks>>,
     pub(crate) limits: ListenerLimits,
+    pub(crate) threads: Arc<Threads>,
     draining: CancellationToken,
 }
 
@@ -170,7 +173,8 @@ impl Parts {
         let routes = Routes::default();
         routes.change(|table| table.add_group(placement_group(settings, &placement)));
         let directory = Directory::new(settings.identity_grace());
-        let upstream = Upstream::new(tls, settings.cluster.clone(), routes.clone());
+        let threads = Arc::new(Threads::start()?);
+        let upstream = Upstream::new(tls, settings.cluster.clone(), routes.clone(), threads.number());
         let lookup = Arc::new(Lookup::new(routes.clone(), upstream.clone(), placement.clone()));
         let unary = Arc::new(Unary::new(upstream.clone(), routes.clone(), lookup.clone()));
         let patience = Duration::from_millis(settings.limits.deadline_ms);
@@ -209,7 +213,7 @@ impl Parts {
             refusals: refusals.clone(),
         });
         let mirror = Mirror::new(routes, directory, upstream, placement, ready);
-        Ok(Self { door, mirror, reporter, operator, tokens, limits: listener_limits(settings), draining })
+        Ok(Self { door, mirror, reporter, operator, tokens, limits: listener_limits(settings), threads, draining })
     }
 }
 

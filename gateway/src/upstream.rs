@@ -1,4 +1,4 @@
-//! Connections to the members of groups, over mTLS, shared by all calls.
+//! Connections to the members of groups, over mTLS, shared by all calls of a thread.
 
 mod incoming;
 mod line;
@@ -27,12 +27,13 @@ pub use self::{
     incoming::Incoming,
     line::{Failure, FailureKind},
 };
-use crate::routes::{Group, Member, Routes};
+use crate::{
+    routes::{Group, Member, Routes},
+    threads,
+};
 
 /// The name of placement's group.
 pub const PLACEMENT: &str = "placement";
-/// h2 connections to each member: two, so that one large body does not hold up every other call.
-const LINES: usize = 2;
 /// A member that failed is asked last for so long, doubled with each further failure.
 const FIRST_EJECTION: Duration = Duration::from_millis(500);
 /// The longest ejection.
@@ -46,6 +47,8 @@ struct Shared {
     tls: TlsContext,
     cluster: ClusterName,
     routes: Routes,
+    /// That serve clients.
+    threads: usize,
     peers: Mutex<HashMap<(GroupName, MemberName), Arc<Peer>>>,
     groups: Mutex<HashMap<GroupName, Grouped>>,
     born: Instant,
@@ -62,8 +65,8 @@ pub struct Peer {
     /// The member.
     pub name: MemberName,
     address: String,
+    /// One for each thread that serves clients, behind one for all other threads.
     lines: Vec<Line>,
-    turn: AtomicUsize,
     channel: Channel,
     in_flight: AtomicUsize,
     failures: AtomicU32,
@@ -72,12 +75,13 @@ pub struct Peer {
 }
 
 impl Upstream {
-    /// Dials nothing yet.
-    pub fn new(tls: TlsContext, cluster: ClusterName, routes: Routes) -> Self {
+    /// Dials nothing yet. `threads`: how many serve clients.
+    pub fn new(tls: TlsContext, cluster: ClusterName, routes: Routes, threads: usize) -> Self {
         Self(Arc::new(Shared {
             tls,
             cluster,
             routes,
+            threads,
             peers: Mutex::default(),
             groups: Mutex::default(),
             born: Instant::now(),
@@ -133,8 +137,7 @@ impl Upstream {
         Some(Peer {
             name: member.name.clone(),
             address: member.address.clone(),
-            lines: (0..LINES).map(|_| Line::new(connector.clone(), member.address.clone())).collect(),
-            turn: AtomicUsize::new(0),
+            lines: (0..=self.0.threads).map(|_| Line::new(connector.clone(), member.address.clone())).collect(),
             channel: endpoint.connect_with_connector_lazy(connector),
             in_flight: AtomicUsize::new(0),
             failures: AtomicU32::new(0),
@@ -144,9 +147,9 @@ impl Upstream {
 
     /// Sends a call and waits for the head of its answer.
     pub async fn send(&self, peer: &Peer, request: Request<Bytes>) -> Result<Response<Incoming>, Failure> {
-        let turn = peer.turn.fetch_add(1, Ordering::Relaxed) % peer.lines.len();
+        let line = threads::own().map_or(0, |own| own + 1) % peer.lines.len();
         let _busy = Busy::new(&peer.in_flight);
-        peer.lines[turn].send(request).await
+        peer.lines[line].send(request).await
     }
 
     /// The members of a group, those first that are most likely to answer soon: not failing, then least busy.

@@ -73,7 +73,7 @@ pub fn proxies(page: &mut String, r: &Results) {
     line!(page, "## The gateway beside nginx\n");
     line!(
         page,
-        "The same fetch (stale, 1 KiB) of the same three members: through the gateway with edge reads off, through nginx, and at the members themselves. Clients speak h2 over TLS to each. The gateway authenticates an API key, authorizes, limits, finds the shard and proxies over two h2 connections a member; nginx (two workers, `keepalive 256`) adds headers that never change and proxies over HTTP/1.1, with the same client certificate towards the shards. *Requests/s for one processor*: answers by the processor seconds of the proxy alone.\n"
+        "The same fetch (stale, 1 KiB) of the same three members: through the gateway with edge reads off, through nginx, and at the members themselves. Clients speak h2 over TLS to each. The gateway authenticates an API key, authorizes, limits, finds the shard and proxies over h2, each of its threads over a connection of its own to a member; nginx (two workers, `keepalive 256`) adds headers that never change and proxies over HTTP/1.1, with the same client certificate towards the shards. *Requests/s for one processor*: answers by the processor seconds of the proxy alone.\n"
     );
     line!(
         page,

@@ -42,7 +42,7 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let tls = TestCa::new(dir.path()).context("conflux://test/gateway/g1");
         let routes = Routes::default();
-        let upstream = Upstream::new(tls, "test".parse().unwrap(), routes.clone());
+        let upstream = Upstream::new(tls, "test".parse().unwrap(), routes.clone(), 1);
         let handles = watch::Handles {
             cluster: "test".parse().unwrap(),
             routes,

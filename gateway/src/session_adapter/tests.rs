@@ -24,7 +24,10 @@ use tokio_tungstenite::tungstenite::{Message, handshake::derive_accept_key, prot
 use tower::ServiceExt;
 
 use super::{Answer, RequestBody, Upgrade};
-use crate::listener::{ListenerLimits, Service, serve};
+use crate::{
+    listener::{ListenerLimits, Service, serve},
+    threads::Threads,
+};
 
 struct Door {
     address: SocketAddr,
@@ -54,7 +57,8 @@ impl Door {
         let address = listener.local_addr().unwrap();
         let (stop, stopping) = watch::channel(false);
         let tls = Arc::new(ArcSwap::from_pointee(config));
-        let served = tokio::spawn(serve(listener, tls, limits, Arc::new(service), stopping));
+        let threads = Arc::new(Threads::start().unwrap());
+        let served = tokio::spawn(serve(listener, tls, limits, Arc::new(service), threads, stopping));
         Self { address, ca, stop, served }
     }
 

@@ -221,7 +221,7 @@ impl Federation {
         let address = listener.local_addr().unwrap();
         let (stop, stopping) = tokio::sync::watch::channel(false);
         let door = parts.door.clone();
-        self.tasks.spawn(listener::serve(listener, client_tls, parts.limits, door.clone(), stopping));
+        self.tasks.spawn(listener::serve(listener, client_tls, parts.limits, door.clone(), parts.threads, stopping));
         self.tasks.spawn(parts.mirror.run());
         let mut operators = None;
         if settings.operator.is_some() {

@@ -258,7 +258,7 @@ impl World {
         let ca = TestCa::new(dir.path());
         let (routes, directory) = (Routes::default(), Directory::new(grace));
         let tls = ca.context("conflux://test/gateway/g1");
-        let upstream = Upstream::new(tls, "test".parse().unwrap(), routes.clone());
+        let upstream = Upstream::new(tls, "test".parse().unwrap(), routes.clone(), 1);
         let draining = CancellationToken::new();
         let handles = Handles {
             cluster: "test".parse().unwrap(),
