@@ -1,6 +1,6 @@
 //! What the unit tests of this crate share: an application, entries, runtimes.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
 use conflux_proto::log;
@@ -26,7 +26,7 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Notes {
     pub(crate) committed: Mutex<Vec<u64>>,
-    pub(crate) replaced_at: Mutex<Vec<u64>>,
+    pub(crate) replaced_with: Mutex<Vec<usize>>,
 }
 
 impl App for Notes {
@@ -63,7 +63,13 @@ impl App for Notes {
     }
 
     fn replaced(&self, view: &View<'_>) {
-        self.replaced_at.lock().push(view.applied_index());
+        let mut rows = 0;
+        view.scan(&[], &[0xff], &mut |_, _| {
+            rows += 1;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        self.replaced_with.lock().push(rows);
     }
 
     fn check(&self, tx: &Tx<'_>) -> Result<(), String> {

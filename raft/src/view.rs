@@ -46,17 +46,11 @@ pub(crate) type Overlay = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 /// The state at one moment: a RocksDB snapshot.
 pub struct View<'a> {
     rows: &'a dyn Rows,
-    applied_index: u64,
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(rows: &'a dyn Rows, applied_index: u64) -> Self {
-        Self { rows, applied_index }
-    }
-
-    /// The log index that this state reflects.
-    pub fn applied_index(&self) -> u64 {
-        self.applied_index
+    pub(crate) fn new(rows: &'a dyn Rows) -> Self {
+        Self { rows }
     }
 }
 
@@ -187,7 +181,6 @@ impl Read for Tx<'_> {
 /// look at the rows, without Raft and without a disk.
 pub struct MemoryState {
     rows: MemoryRows,
-    applied_index: u64,
 }
 
 struct MemoryRows(BTreeMap<Vec<u8>, Vec<u8>>);
@@ -213,7 +206,7 @@ impl MemoryState {
     /// Empty.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Self { rows: MemoryRows(BTreeMap::new()), applied_index: 0 }
+        Self { rows: MemoryRows(BTreeMap::new()) }
     }
 
     /// Runs `f` in a transaction and commits it.
@@ -227,13 +220,12 @@ impl MemoryState {
                 None => self.rows.0.remove(&key),
             };
         }
-        self.applied_index += 1;
         out
     }
 
-    /// Reads the rows. The applied index counts the calls of [`MemoryState::apply`].
+    /// Reads the rows.
     pub fn read<R>(&self, f: impl FnOnce(&View<'_>) -> R) -> R {
-        f(&View::new(&self.rows, self.applied_index))
+        f(&View::new(&self.rows))
     }
 }
 

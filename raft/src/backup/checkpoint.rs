@@ -57,6 +57,6 @@ impl Checkpoint {
         // Both must be there, or it is no state of a member.
         cf(&self.db, state_cf::META)?;
         let rows = LiveRows::new(&self.db)?;
-        Ok(f(&View::new(&rows, self.meta.applied_index())))
+        Ok(f(&View::new(&rows)))
     }
 }

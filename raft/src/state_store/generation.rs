@@ -7,7 +7,6 @@ use std::{
 
 use rocksdb::{ColumnFamily, DB, DBRawIterator, ReadOptions, Snapshot};
 
-use super::meta;
 use crate::{
     database::{self, cf, state_cf},
     disk::{self, DataDir},
@@ -43,11 +42,7 @@ impl Generation {
 
     pub(super) fn view<R>(&self, f: impl FnOnce(&View<'_>) -> R) -> Result<R, FatalError> {
         let db = self.db();
-        let snapshot = db.snapshot();
-        let metas = cf(db, state_cf::META)?;
-        let last = meta::last(|key| Ok(snapshot.get_cf(metas, key)?))?;
-        let rows = SnapshotRows { rows: cf(db, state_cf::ROWS)?, snapshot };
-        Ok(f(&View::new(&rows, last.map_or(0, |id| id.index()))))
+        Ok(f(&View::new(&SnapshotRows::new(db, cf(db, state_cf::ROWS)?))))
     }
 
     /// About how many bytes its files have.
@@ -103,17 +98,18 @@ impl Drop for Generation {
 pub(crate) struct LiveRows<'a> {
     db: &'a DB,
     rows: &'a ColumnFamily,
+    options: ReadOptions,
 }
 
 impl<'a> LiveRows<'a> {
     pub(crate) fn new(db: &'a DB) -> Result<Self, FatalError> {
-        Ok(Self { db, rows: cf(db, state_cf::ROWS)? })
+        Ok(Self { db, rows: cf(db, state_cf::ROWS)?, options: ReadOptions::default() })
     }
 }
 
 impl Rows for LiveRows<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, FatalError> {
-        Ok(self.db.get_cf(self.rows, key)?)
+        Ok(self.db.get_cf_opt(self.rows, key, &self.options)?)
     }
 
     fn scan(&self, from: &[u8], to: &[u8], direction: Direction, visit: &mut Visit<'_>) -> Result<(), FatalError> {
@@ -122,13 +118,24 @@ impl Rows for LiveRows<'_> {
 }
 
 struct SnapshotRows<'a> {
-    snapshot: Snapshot<'a>,
+    db: &'a DB,
     rows: &'a ColumnFamily,
+    /// Name the snapshot, so that they go before it: fields go in their order.
+    options: ReadOptions,
+    snapshot: Snapshot<'a>,
+}
+
+impl<'a> SnapshotRows<'a> {
+    fn new(db: &'a DB, rows: &'a ColumnFamily) -> Self {
+        let (snapshot, mut options) = (db.snapshot(), ReadOptions::default());
+        options.set_snapshot(&snapshot);
+        Self { db, rows, options, snapshot }
+    }
 }
 
 impl Rows for SnapshotRows<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, FatalError> {
-        Ok(self.snapshot.get_cf(self.rows, key)?)
+        Ok(self.db.get_cf_opt(self.rows, key, &self.options)?)
     }
 
     fn scan(&self, from: &[u8], to: &[u8], direction: Direction, visit: &mut Visit<'_>) -> Result<(), FatalError> {

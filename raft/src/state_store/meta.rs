@@ -60,7 +60,7 @@ pub struct Admission {
 impl StateMeta {
     pub(crate) fn load(db: &DB) -> Result<Self, FatalError> {
         let meta = cf(db, state_cf::META)?;
-        let last = last(|key| Ok(db.get_cf(meta, key)?))?;
+        let last = last(db, meta)?;
         let membership = match db.get_cf(meta, MEMBERSHIP)? {
             Some(bytes) => {
                 let stored = codec::decode::<log::StoredMembership>("the membership", bytes.as_slice());
@@ -125,9 +125,8 @@ impl StateMeta {
     }
 }
 
-/// The last applied entry as `get` sees it: at this moment, or in a snapshot.
-pub(super) fn last(get: impl Fn(&[u8]) -> Result<Option<Vec<u8>>, FatalError>) -> Result<Option<LogId>, FatalError> {
-    let Some(bytes) = get(LAST)? else { return Ok(None) };
+fn last(db: &DB, meta: &ColumnFamily) -> Result<Option<LogId>, FatalError> {
+    let Some(bytes) = db.get_cf(meta, LAST)? else { return Ok(None) };
     let id = codec::decode::<log::LogId>("the last applied id", bytes.as_slice()).map_err(damaged)?;
     Ok(Some(codec::log_id_from_proto(&id)))
 }

@@ -87,6 +87,19 @@ impl DB {
         Ok(self.image.lock().rows[family.0].get(key.as_ref()).map(|value| value.to_vec()))
     }
 
+    /// The same under options.
+    pub fn get_cf_opt(
+        &self,
+        family: &ColumnFamily,
+        key: impl AsRef<[u8]>,
+        options: &ReadOptions,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        match &options.snapshot {
+            Some(families) => Ok(families[family.0].get(key.as_ref()).map(|value| value.to_vec())),
+            None => self.get_cf(family, key),
+        }
+    }
+
     /// Sets one row.
     pub fn put_cf(&self, family: &ColumnFamily, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), Error> {
         let mut batch = WriteBatch::default();
@@ -151,16 +164,11 @@ fn image_of(path: &Path, names: Vec<String>, stored: Vec<(String, Rows)>) -> Ima
 
 /// The rows of one moment.
 pub struct Snapshot<'a> {
-    families: Vec<Rows>,
+    pub(crate) families: Vec<Rows>,
     db: PhantomData<&'a DB>,
 }
 
 impl Snapshot<'_> {
-    /// The value of a row.
-    pub fn get_cf(&self, family: &ColumnFamily, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.families[family.0].get(key.as_ref()).map(|value| value.to_vec()))
-    }
-
     /// Walks the rows within bounds.
     pub fn raw_iterator_cf_opt(&self, family: &ColumnFamily, options: ReadOptions) -> DBRawIterator<'_> {
         DBRawIterator::new(self.families[family.0].clone(), options)

@@ -1,5 +1,7 @@
 //! Options. Those that set how RocksDB uses memory and files mean nothing here.
 
+use crate::{Snapshot, image::Rows};
+
 /// Options of a database or of a column family.
 #[derive(Default)]
 pub struct Options;
@@ -90,9 +92,15 @@ impl ColumnFamilyDescriptor {
 pub struct ReadOptions {
     pub(crate) lower: Option<Vec<u8>>,
     pub(crate) upper: Option<Vec<u8>>,
+    pub(crate) snapshot: Option<Vec<Rows>>,
 }
 
 impl ReadOptions {
+    /// Rows as they were then.
+    pub fn set_snapshot(&mut self, snapshot: &Snapshot<'_>) {
+        self.snapshot = Some(snapshot.families.clone());
+    }
+
     /// Rows from here.
     pub fn set_iterate_lower_bound(&mut self, key: impl Into<Vec<u8>>) {
         self.lower = Some(key.into());
