@@ -20,6 +20,8 @@ const TENANTS: usize = 64;
 const ENTRIES: usize = 64;
 /// Between two tries of a promotion that is overdue.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Rows that one entry lets expire: users' writes wait behind it for some milliseconds, and not longer.
+const EXPIRED_ROWS: u32 = 500;
 /// One entry has so long.
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -76,7 +78,7 @@ async fn once(shard: &Arc<Shard>) -> Result<(Option<u64>, bool), ApiError> {
 async fn work(shard: &Arc<Shard>, due: Due) -> Result<bool, ApiError> {
     let op = match due.work {
         DueWork::Sweep => Op::SweepTenant(log::SweepTenant { max_rows: 0 }),
-        DueWork::Expire => Op::Expire(log::Expire { max_rows: 0 }),
+        DueWork::Expire => Op::Expire(log::Expire { max_rows: EXPIRED_ROWS }),
         DueWork::ForgetTouched => Op::ForgetTouched(log::ForgetTouched { max_rows: 0 }),
         DueWork::Promote(promote) => Op::Promote(promote),
     };

@@ -9,7 +9,7 @@ use super::{
     audit::{self, Note},
     input::NewVersion,
     precondition::{self, Condition},
-    scopes,
+    scopes, served,
     stop::{Stop, quota},
 };
 use crate::{
@@ -29,10 +29,21 @@ pub(super) struct Change<'c, 'tx> {
     pub condition: Condition,
     /// Group time.
     pub now_ms: u64,
+    /// The replicated level under which it is applied.
+    level: u32,
     /// What happened so far.
     events: Vec<store::StoredEvent>,
     /// The same for the audit record.
     notes: Vec<Note>,
+}
+
+/// Under what an entry is applied, on every replica alike.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct At {
+    /// Group time.
+    pub now_ms: u64,
+    /// The replicated level.
+    pub level: u32,
 }
 
 /// What a change has made.
@@ -85,9 +96,10 @@ impl ScopeKind {
 
 impl<'c, 'tx> Change<'c, 'tx> {
     /// Begins a write to this tenant.
-    pub fn new(tx: &'c mut Tx<'tx>, tenant: store::Tenant, command: &'c ShardCommand, now_ms: u64) -> Self {
+    pub fn new(tx: &'c mut Tx<'tx>, tenant: store::Tenant, command: &'c ShardCommand, at: At) -> Self {
         let condition = Condition::of(command);
-        Self { tx, tenant, command, condition, now_ms, events: Vec::new(), notes: Vec::new() }
+        let At { now_ms, level } = at;
+        Self { tx, tenant, command, condition, now_ms, level, events: Vec::new(), notes: Vec::new() }
     }
 
     /// The one revision of everything that this change does.
@@ -179,6 +191,13 @@ impl<'c, 'tx> Change<'c, 'tx> {
         Ok(())
     }
 
+    /// Sets the config's row; with `new` its name too. No operation sets it by itself.
+    pub fn put_config(&mut self, config: &mut store::Config, new: bool) -> Result<(), FatalError> {
+        served::renew(&*self.tx, self.tenant.id, config, self.level)?;
+        config::put(self.tx, self.tenant.id, config, new);
+        Ok(())
+    }
+
     /// Whether the config's latest version is this already: the description is the same, or none is given.
     pub fn is_latest(&self, config: &store::Config, new: &NewVersion<'_>) -> Result<bool, FatalError> {
         let latest = version::get(&*self.tx, self.tenant.id, config.id, config.latest_version)?;
@@ -234,7 +253,7 @@ impl<'c, 'tx> Change<'c, 'tx> {
             summary: audit::summary(kind.name(), &config, &rules_before, shown.as_ref()),
         });
         if kind != Kind::Deleted {
-            config::put(self.tx, self.tenant.id, &config, kind == Kind::Created);
+            self.put_config(&mut config, kind == Kind::Created)?;
         }
         let event = v1::Event {
             revision,

@@ -14,7 +14,7 @@ use super::{
     limits,
     stop::{Stop, quota},
 };
-use crate::store::{config, content, draft};
+use crate::store::{content, draft};
 
 /// Saves a new draft (number 0), or changes one in place. What is in it may be wrong: it is checked when it is published.
 pub(super) fn save_draft(change: &mut Change<'_, '_>, op: &log::SaveDraft) -> Result<v1::WriteResponse, Stop> {
@@ -105,7 +105,7 @@ fn next(change: &mut Change<'_, '_>, row: &mut store::Config) -> Result<u64, Sto
     }
     row.next_draft += 1;
     change.tenant.drafts += 1;
-    config::put(change.tx, change.tenant.id, row, false);
+    change.put_config(row, false)?;
     Ok(row.next_draft)
 }
 

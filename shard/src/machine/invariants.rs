@@ -3,7 +3,7 @@
 //! | row | holds |
 //! |---|---|
 //! | `Tenant` | the revision is dense, the history and the audit chain hold exactly what is above their floors, counts are those of the rows |
-//! | `Config` | rules, latest, previous default and promotion point at versions that exist; the name leads to it; its last change is in the history |
+//! | `Config` | rules, latest, previous default and promotion point at versions that exist, copies are those of versions that rules point at; the name leads to it; its last change is in the history |
 //! | `ConfigName`, `App`, `Env` | lead to what they name, and are counted |
 //! | `Version`, `Draft` | the content is there and has their size; what is pointed at does not go |
 //! | `Content` | is there exactly while it is referred to, and is what its hash says |
@@ -103,9 +103,12 @@ fn tenant_row(rows: &dyn Read, id: u64) -> Broken {
     if row.event_floor > row.revision {
         return Ok(Some("the history begins after the present revision"));
     }
+    // From the floor on: to look from the first key would be to pass over everything that was deleted of late.
+    let (_, end) = Family::Event.tenant_range(id);
+    let floor = Key::Event { tenant: id, revision: row.event_floor }.encode();
     let edge = |forward| -> Result<Option<u64>, FatalError> {
         let mut found = None;
-        scan(rows, Family::Event.tenant_range(id), forward, |key, _| {
+        scan(rows, (floor.clone(), end.clone()), forward, |key, _| {
             if let Key::Event { revision, .. } = key {
                 found = Some(revision);
             }
@@ -131,7 +134,7 @@ fn end_of_chain(rows: &dyn Read, row: &store::Tenant) -> Broken {
         Ok(ControlFlow::Break(()))
     })?;
     let mut first = None;
-    audit::each(rows, row.id, |record| {
+    audit::each(rows, row.id, row.audit_floor, |record| {
         first = Some(record.seq);
         Ok(ControlFlow::Break(()))
     })?;
@@ -221,6 +224,9 @@ fn config_row(rows: &dyn Read, tenant: u64, id: u64) -> Broken {
     }
     if version::get(rows, tenant, id, row.latest_version + 1)?.is_some() {
         return Ok(Some("there is a version after the latest"));
+    }
+    if let Some(broken) = releases::copies(rows, tenant, &row)? {
+        return Ok(Some(broken));
     }
     if count_of_versions(rows, tenant, &row)? == Some(false) {
         return Ok(Some("the count of versions is not that of their rows"));
@@ -320,6 +326,9 @@ fn content_rows(rows: &dyn Read, tenant: u64, sha256: [u8; 32]) -> Broken {
 /// A remembered answer will be forgotten.
 fn key_row(rows: &dyn Read, tenant: u64, scope: [u8; 32]) -> Broken {
     let Some(row) = idempotency::get(rows, tenant, scope)? else { return Ok(Some("gone")) };
+    if row.expires_ms <= tenant::get(rows, tenant)?.map_or(0, |owner| owner.forgotten_ms) {
+        return Ok(Some("nobody looks any more for what is forgotten at its time"));
+    }
     let index = Key::IdempotencyExpiry { tenant, expires_ms: row.expires_ms, scope }.encode();
     Ok(rows.get(&index)?.is_none().then_some("nothing says when it is forgotten"))
 }

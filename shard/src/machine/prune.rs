@@ -27,7 +27,7 @@ pub(super) fn prune(change: &mut Change<'_, '_>, op: &log::Prune) -> Result<v1::
         return Ok(v1::WriteResponse::default());
     }
     row.versions = row.versions.saturating_sub(gone.len() as u64);
-    config::put(change.tx, change.tenant.id, &row, false);
+    change.put_config(&mut row, false)?;
     let kept = if op.archived { ", archived" } else { "" };
     change.note(Note {
         target: format!("{}/{}/{}", row.app, row.env, row.name),

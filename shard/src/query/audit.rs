@@ -98,7 +98,7 @@ pub struct AuditVerdict {
 /// Checks every kept record against its own hash and its neighbours, and the ends against the tenant's row.
 pub fn verify_audit(rows: &dyn Read, tenant: &TenantRow) -> Result<AuditVerdict, ApiError> {
     let (mut chain, mut records, mut first, mut broken) = (Chain::default(), 0, 0, None);
-    row::each(rows, tenant.id, |record| {
+    row::each(rows, tenant.id, tenant.audit_floor, |record| {
         if records == 0 {
             first = record.seq;
         }

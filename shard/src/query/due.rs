@@ -59,7 +59,7 @@ pub fn due(rows: &dyn Read, now_ms: u64, max: usize) -> Result<Vec<Due>, ApiErro
                 let records = row.audit_seq - row.audit_floor > limits::RETAINED_AUDIT;
                 let any = events
                     || records
-                    || !idempotency::expired(rows, row.id, now_ms, 1)?.is_empty()
+                    || !idempotency::expired(rows, row.id, row.forgotten_ms, now_ms, 1)?.is_empty()
                     || leftover::first(rows, row.id)?.is_some();
                 let noted = || touched::superfluous(rows, row.id, row.tracked_move, 1);
                 match any {

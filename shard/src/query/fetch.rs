@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use conflux_common::{error::ApiError, ids::ConfigId, labels::Labels, release};
 use conflux_proto::{store, v1};
-use conflux_raft::Read;
+use conflux_raft::{FatalError, Read};
 
 use super::{TenantRow, config::not_found, config_by_name, failed};
 use crate::{
@@ -17,7 +17,7 @@ pub struct Resolved {
     /// The config.
     pub config: store::Config,
     /// The version that its rules give to the labels.
-    pub version: store::Version,
+    pub version: store::ServedVersion,
 }
 
 /// A fetched content with what is said of it.
@@ -65,7 +65,7 @@ impl Resolved {
         Ok(Fetched {
             config_id: ConfigId(self.config.id),
             version: self.version.number,
-            content: content_of(rows, tenant, &self.version)?,
+            content: content_of(rows, tenant, self.version.number, &self.version.sha256)?,
             format: self.version.format.clone(),
             media_type: self.media_type(),
             etag: self.etag(),
@@ -86,9 +86,22 @@ pub(crate) fn shown_hash(sha256: &[u8]) -> String {
 }
 
 /// The content of a version.
-pub(super) fn content_of(rows: &dyn Read, tenant: &TenantRow, version: &store::Version) -> Result<Bytes, ApiError> {
-    let missing = || conflux_raft::FatalError(format!("the content of version {} is missing", version.number));
-    content::get(rows, tenant.id, &version.sha256).and_then(|found| found.ok_or_else(missing)).map_err(failed)
+pub(super) fn content_of(rows: &dyn Read, tenant: &TenantRow, version: u64, sha256: &[u8]) -> Result<Bytes, ApiError> {
+    let missing = || FatalError(format!("the content of version {version} is missing"));
+    content::get(rows, tenant.id, sha256).and_then(|found| found.ok_or_else(missing)).map_err(failed)
+}
+
+/// What a fetch needs of this version: of the config's own row, or of the version's where there is no copy.
+pub(super) fn served(
+    rows: &dyn Read,
+    tenant: &TenantRow,
+    config: &store::Config,
+    number: u64,
+) -> Result<Option<store::ServedVersion>, ApiError> {
+    if let Some(copy) = config.served.iter().find(|copy| copy.number == number) {
+        return Ok(Some(copy.clone()));
+    }
+    Ok(version::get(rows, tenant.id, config.id, number).map_err(failed)?.map(version::served))
 }
 
 /// Rules as they are stored to rules as they are evaluated.
@@ -109,7 +122,7 @@ pub fn resolve(
     let config = config_by_name(rows, tenant, app, env, name)?;
     let nothing = || not_found(format_args!("a version of {app}/{env}/{name} released to these labels"));
     let number = release::evaluate(config.id, &rules_of(&config.rules)?, labels).ok_or_else(nothing)?;
-    let version = version::get(rows, tenant.id, config.id, number).map_err(failed)?.ok_or_else(nothing)?;
+    let version = served(rows, tenant, &config, number)?.ok_or_else(nothing)?;
     Ok(Resolved { config, version })
 }
 

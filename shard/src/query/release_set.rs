@@ -10,10 +10,9 @@ use conflux_proto::internal::{ReleaseSetRequest, ReleaseSetResponse, ReleasedVer
 use conflux_raft::Read;
 
 use super::{
-    TenantRow, config_by_name, failed,
-    fetch::{Fetched, Resolved},
+    TenantRow, config_by_name,
+    fetch::{Fetched, Resolved, served},
 };
-use crate::store::version;
 
 /// The release set of a config, for a gateway that answers fetches of it by itself. That there is no such config is an answer
 /// too. A rule that points at nothing leaves no version: who is served by it asks the shard, as before.
@@ -40,7 +39,7 @@ pub fn release_set(
     let mut resolved = Vec::new();
     let mut bytes = 0;
     for number in numbers {
-        let Some(version) = version::get(rows, tenant.id, config.id, number).map_err(failed)? else { continue };
+        let Some(version) = served(rows, tenant, &config, number)? else { continue };
         bytes += version.size;
         resolved.push(Resolved { config: config.clone(), version });
     }

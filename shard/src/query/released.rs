@@ -33,7 +33,7 @@ impl Released {
 
     /// The content of the version.
     pub fn content(&self, rows: &dyn Read, tenant: &TenantRow) -> Result<Option<Bytes>, ApiError> {
-        self.version.as_ref().map(|version| content_of(rows, tenant, version)).transpose()
+        self.version.as_ref().map(|version| content_of(rows, tenant, version.number, &version.sha256)).transpose()
     }
 }
 

@@ -49,7 +49,7 @@ pub fn get_version(
         .ok_or_else(|| not_found(format_args!("version {number} of config {config}")))?;
     let content = match how {
         ShownVersion::Record => Default::default(),
-        ShownVersion::Whole => fetch::content_of(rows, tenant, &row)?,
+        ShownVersion::Whole => fetch::content_of(rows, tenant, row.number, &row.sha256)?,
     };
     Ok(v1::Version { content, ..shown(config, row) })
 }

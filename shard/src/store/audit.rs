@@ -22,13 +22,14 @@ pub fn delete(tx: &mut Tx<'_>, tenant: u64, seq: u64) {
     tx.delete(&Key::Audit { tenant, seq }.encode());
 }
 
-/// Visits all records, oldest first.
+/// Visits the records from this number on, oldest first.
 pub fn each(
     rows: &dyn Read,
     tenant: u64,
+    from: u64,
     mut visit: impl FnMut(store::AuditRecord) -> Result<ControlFlow<()>, FatalError>,
 ) -> Result<(), FatalError> {
-    let from = Key::Audit { tenant, seq: 0 }.encode();
+    let from = Key::Audit { tenant, seq: from }.encode();
     let to = after(Key::Audit { tenant, seq: u64::MAX }.encode());
     scan(rows, (from, to), true, |key, value| visit(parse(&key, value)?))
 }

@@ -4,11 +4,13 @@ use bytes::Bytes;
 use conflux_proto::store;
 use conflux_raft::{FatalError, Read, Tx};
 
-use super::{keys::Key, read, write};
+use super::{keys::Key, parse, read, write};
 
 /// The content with this hash.
 pub fn get(rows: &dyn Read, tenant: u64, sha256: &[u8]) -> Result<Option<Bytes>, FatalError> {
-    let row: Option<store::Content> = read(rows, &Key::Content { tenant, sha256: hash(sha256)? })?;
+    let key = Key::Content { tenant, sha256: hash(sha256)? };
+    // Out of bytes that it can keep: what is parsed of a slice is copied.
+    let row = rows.get(&key.encode())?.map(|value| parse::<store::Content>(&key, Bytes::from(value))).transpose()?;
     Ok(row.map(|r| r.data))
 }
 

@@ -28,13 +28,22 @@ pub fn delete(tx: &mut Tx<'_>, tenant: u64, scope: [u8; 32], expires_ms: u64) {
     tx.delete(&Key::IdempotencyExpiry { tenant, expires_ms, scope }.encode());
 }
 
-/// The first records that expire at `now_ms` or before: when, and of which scope.
-pub fn expired(rows: &dyn Read, tenant: u64, now_ms: u64, max: usize) -> Result<Vec<(u64, [u8; 32])>, FatalError> {
+/// The first records that expire after `after_ms` and at `now_ms` or before: when, and of which scope. To look below would be to pass
+/// over everything that was deleted there of late.
+pub fn expired(
+    rows: &dyn Read,
+    tenant: u64,
+    after_ms: u64,
+    now_ms: u64,
+    max: usize,
+) -> Result<Vec<(u64, [u8; 32])>, FatalError> {
     let mut found = Vec::new();
-    if max == 0 {
+    if max == 0 || after_ms >= now_ms {
         return Ok(found);
     }
-    scan(rows, Family::IdempotencyExpiry.tenant_range(tenant), true, |key, _| {
+    let (_, to) = Family::IdempotencyExpiry.tenant_range(tenant);
+    let from = Key::IdempotencyExpiry { tenant, expires_ms: after_ms + 1, scope: [0; 32] }.encode();
+    scan(rows, (from, to), true, |key, _| {
         match key {
             Key::IdempotencyExpiry { expires_ms, scope, .. } if expires_ms <= now_ms => found.push((expires_ms, scope)),
             _ => return Ok(ControlFlow::Break(())),

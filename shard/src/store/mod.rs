@@ -16,16 +16,17 @@ pub mod version;
 
 use std::ops::ControlFlow;
 
+use bytes::Buf;
 use conflux_raft::{FatalError, Read, Tx};
 use keys::Key;
 use prost::Message;
 
 /// Reads the message under this key. A row that cannot be read is fatal: the state is damaged or of a newer version.
 fn read<M: Message + Default>(rows: &dyn Read, key: &Key<'_>) -> Result<Option<M>, FatalError> {
-    rows.get(&key.encode())?.map(|value| parse(key, &value)).transpose()
+    rows.get(&key.encode())?.map(|value| parse(key, value.as_slice())).transpose()
 }
 
-fn parse<M: Message + Default>(key: &Key<'_>, value: &[u8]) -> Result<M, FatalError> {
+fn parse<M: Message + Default>(key: &Key<'_>, value: impl Buf) -> Result<M, FatalError> {
     M::decode(value).map_err(|e| FatalError(format!("the row {key:?} cannot be read: {e}; restore this member")))
 }
 

@@ -12,6 +12,12 @@ pub fn get(rows: &dyn Read, tenant: u64, config: u64, number: u64) -> Result<Opt
     read(rows, &Key::Version { tenant, config, number })
 }
 
+/// What a fetch needs of it.
+pub fn served(row: store::Version) -> store::ServedVersion {
+    let store::Version { number, sha256, format, media_type, size, .. } = row;
+    store::ServedVersion { number, sha256, format, media_type, size }
+}
+
 /// Adds a version's row.
 pub fn put(tx: &mut Tx<'_>, tenant: u64, config: u64, row: &store::Version) {
     write_new(tx, &Key::Version { tenant, config, number: row.number }, row);

@@ -9,6 +9,17 @@ use crate::{
     store::{config, content, draft, keys::Key, tenant, version},
 };
 
+/// A copy says what its version's row says, and a rule points at it.
+pub(super) fn copies(rows: &dyn Read, tenant: u64, row: &store::Config) -> Broken {
+    for copy in &row.served {
+        let of = version::get(rows, tenant, row.id, copy.number)?.map(version::served);
+        if of.as_ref() != Some(copy) || !row.rules.iter().any(|rule| rule.version == copy.number) {
+            return Ok(Some("a copy in it is not of a version that a rule points at"));
+        }
+    }
+    Ok(None)
+}
+
 /// What a config promises is there: the version that a rollback goes back to, the one that becomes the default, and the index that
 /// says when.
 pub(super) fn promised(rows: &dyn Read, tenant: u64, row: &store::Config) -> Broken {

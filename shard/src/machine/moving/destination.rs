@@ -69,7 +69,14 @@ pub(super) fn seal(tx: &mut Tx<'_>, (at, move_id): (At, u64), op: &log::Seal) ->
         let text = format!("the rows are not those of the source: {} there, {} here", frozen.rows, at.row.rows);
         return Err(Stop::from(ApiError::new(Code::FailedPrecondition, text)));
     }
-    let row = store::Tenant { epoch: at.epoch, move_id, ended_move: at.row.ended_move, ..untracked(frozen.clone()) };
+    let row = store::Tenant {
+        epoch: at.epoch,
+        move_id,
+        ended_move: at.row.ended_move,
+        // In the source's group time.
+        forgotten_ms: 0,
+        ..untracked(frozen.clone())
+    };
     Ok(enter(tx, row, TenantState::Prepared))
 }
 

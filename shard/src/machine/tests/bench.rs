@@ -35,6 +35,7 @@ pub struct Bench {
     pub state: MemoryState,
     pub now_ms: u64,
     pub index: u64,
+    pub level: u32,
     pub notices: Vec<Notice>,
 }
 
@@ -42,7 +43,14 @@ impl Bench {
     /// Empty.
     pub fn new() -> Self {
         let machine = Machine::new(Arc::new(()));
-        Self { machine, state: MemoryState::new(), now_ms: 1_000_000, index: 0, notices: Vec::new() }
+        Self {
+            machine,
+            state: MemoryState::new(),
+            now_ms: 1_000_000,
+            index: 0,
+            level: Machine::LEVEL,
+            notices: Vec::new(),
+        }
     }
 
     /// With [`TENANT`] active at epoch 1.
@@ -56,7 +64,7 @@ impl Bench {
     pub fn apply(&mut self, command: &ShardCommand) -> shard_answer::Result {
         self.index += 1;
         let bytes = command.encode_to_vec();
-        let entry = Entry { index: self.index, stamp_ms: self.now_ms, level: 1, command: &bytes };
+        let entry = Entry { index: self.index, stamp_ms: self.now_ms, level: self.level, command: &bytes };
         let machine = &self.machine;
         let applied = self.state.apply(|tx| {
             let applied = machine.apply(&entry, tx).unwrap();
@@ -102,7 +110,7 @@ impl Bench {
         let mut records = Vec::new();
         self.state
             .read(|view| {
-                audit::each(view, TENANT, |record| {
+                audit::each(view, TENANT, 0, |record| {
                     records.push(record);
                     Ok(std::ops::ControlFlow::Continue(()))
                 })

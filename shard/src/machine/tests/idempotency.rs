@@ -80,6 +80,29 @@ fn keys_expire() {
     assert_eq!((bench.row().idempotency_records, due(&bench)), (0, 0));
 }
 
+/// The next look begins where the last one ended, but not before others that expire in the same millisecond; a member of an older
+/// release knows of no such mark.
+#[test]
+fn what_has_expired_is_not_looked_at_again() {
+    let mut bench = Bench::active();
+    for (key, content) in [("k", "x: 1"), ("l", "x: 2"), ("m", "x: 3")] {
+        bench.write_as(keyed(key, put("a", content))).unwrap();
+    }
+    bench.now_ms += 2_000;
+    bench.level = 1;
+    assert_eq!(bench.tenant(1, expire(1)).unwrap().rows, 1);
+    assert_eq!(bench.row().forgotten_ms, 0);
+    bench.level = 2;
+    assert_eq!(bench.tenant(1, expire(1)).unwrap().rows, 1);
+    let mark = bench.row().forgotten_ms;
+    assert!(0 < mark && mark < bench.now_ms);
+    assert_eq!(bench.tenant(1, expire(0)).unwrap().rows, 1);
+    assert_eq!((bench.row().idempotency_records, bench.row().forgotten_ms), (0, bench.now_ms));
+    bench.write_as(keyed("k", put("a", "x: 4"))).unwrap();
+    bench.now_ms += 2_000;
+    assert_eq!(bench.tenant(1, expire(0)).unwrap().rows, 1);
+}
+
 #[test]
 fn absurd_keys_are_refused() {
     let mut bench = Bench::active();

@@ -51,6 +51,13 @@ fn planted_faults_are_seen() {
         ("rows are left", |tx| tenant_with(tx, |t| t.state = "deleted".into())),
         ("rule or the latest", |tx| config_with(tx, |c| c.rules[0].version = 9)),
         ("after the latest", |tx| config_with(tx, |c| (c.latest_version, c.rules[0].version) = (1, 1))),
+        ("a copy in it", |tx| config_with(tx, |c| c.served[0].size += 1)),
+        ("a copy in it", |tx| config_with(tx, |c| c.served[0].number = 1)),
+        ("nobody looks any more", |tx| {
+            tenant_with(tx, |t| t.forgotten_ms = 5);
+            let record = store::IdempotencyRecord { expires_ms: 5, ..Default::default() };
+            crate::store::idempotency::put(tx, TENANT, [1; 32], &record);
+        }),
         ("never given out", |tx| config_with(tx, |c| c.revision = 9)),
         ("event of its last change", |tx| config_with(tx, |c| c.rules[0].priority = 5)),
         ("name does not lead", |tx| config_with(tx, |c| c.name = "other".into())),

@@ -9,6 +9,7 @@ mod lifecycle;
 mod model;
 mod moving;
 mod publishing;
+mod served;
 mod tenancy;
 mod whole;
 mod writes;
