@@ -1,6 +1,6 @@
 //! The threads that serve clients. Each has a runtime of its own, whole connections of clients, and its own connections to the members of
 //! groups (`upstream.rs`): a call is read, sent on, answered and written on one thread, and none has to wake another. Threads that woke
-//! one another were a sixth of what a proxied fetch cost (docs/adr/0008-speed.md).
+//! one another were a seventh of what the gateway spent on a proxied fetch (docs/adr/0008-speed.md).
 //!
 //! What is not of a client (the mirror, reports, the operators' port) runs on the process' own runtime.
 
