@@ -14,7 +14,7 @@ use conflux_raft::{App, Applied, Entry, FatalError, Tx, View, backup::Content};
 use prost::Message;
 
 use super::{
-    change::{At, Change, Made},
+    change::{Change, Made},
     changeset, create_config, create_version, delete_config, drafts, expire, invariants, levels, lifecycle, moving,
     notice::{ChangeSink, Notice},
     promotion, prune, publish, put_config, remembered, rollback, scopes, set_releases,
@@ -73,17 +73,17 @@ fn apply(entry: &Entry<'_>, tx: &mut Tx<'_>) -> Result<Done, FatalError> {
     let command = ShardCommand::decode(entry.command).map_err(|e| unknown(e.to_string()))?;
     // Applied as nothing, it would make this replica differ from the others without a word.
     let op = command.op.as_ref().ok_or_else(|| unknown("an unknown command".into()))?;
-    let done = run(tx, &command, op, At { now_ms: entry.stamp_ms, level: entry.level })?;
+    let done = run(tx, &command, op, entry)?;
     tally::count(tx, command.tenant_id)?;
     Ok(done)
 }
 
-fn run(tx: &mut Tx<'_>, command: &ShardCommand, op: &Op, at: At) -> Result<Done, FatalError> {
+fn run(tx: &mut Tx<'_>, command: &ShardCommand, op: &Op, entry: &Entry<'_>) -> Result<Done, FatalError> {
     let own_part = match op {
         Op::Activate(op) => lifecycle::activate(tx, command, op),
         Op::DeleteTenant(_) => lifecycle::delete_tenant(tx, command),
         Op::SweepTenant(op) => lifecycle::sweep_tenant(tx, command, op),
-        Op::Expire(op) => expire::expire(tx, command, op, at),
+        Op::Expire(op) => expire::expire(tx, command, op, entry),
         Op::ServeRestored(op) => lifecycle::serve_restored(tx, command, op),
         Op::Track(_)
         | Op::Freeze(_)
@@ -94,7 +94,7 @@ fn run(tx: &mut Tx<'_>, command: &ShardCommand, op: &Op, at: At) -> Result<Done,
         | Op::TakeOver(_)
         | Op::EndMove(_)
         | Op::ForgetTouched(_) => moving::apply(tx, command, op),
-        op => return write(tx, command, op, at),
+        op => return write(tx, command, op, entry),
     };
     match own_part {
         Ok((answer, notices)) => Ok((encode(shard_answer::Result::Tenant(answer)), notices)),
@@ -105,7 +105,7 @@ fn run(tx: &mut Tx<'_>, command: &ShardCommand, op: &Op, at: At) -> Result<Done,
 
 /// A user's write: ownership, then what was answered to the same key before, then the condition and the operation (in the
 /// operation's own file), then one revision for the whole, and the answer under the key.
-fn write(tx: &mut Tx<'_>, command: &ShardCommand, op: &Op, at: At) -> Result<Done, FatalError> {
+fn write(tx: &mut Tx<'_>, command: &ShardCommand, op: &Op, entry: &Entry<'_>) -> Result<Done, FatalError> {
     let refused = |error: &ApiError| Ok((encode(refusal(error)), Vec::new()));
 
     // First of all: a tenant that is elsewhere answers nothing, not even what it answered once.
@@ -122,7 +122,7 @@ fn write(tx: &mut Tx<'_>, command: &ShardCommand, op: &Op, at: At) -> Result<Don
     };
 
     // Before the condition: the second time, the first time's own change has made it fail.
-    let slot = match remembered::look_up(tx, command, &row, at.now_ms) {
+    let slot = match remembered::look_up(tx, command, &row, entry.stamp_ms) {
         Ok(remembered::Found::Answer(answer)) => return Ok((answer, Vec::new())),
         Ok(remembered::Found::Slot(slot)) => slot,
         Err(Stop::Refused(error)) => return refused(&error),
@@ -130,7 +130,7 @@ fn write(tx: &mut Tx<'_>, command: &ShardCommand, op: &Op, at: At) -> Result<Don
     };
 
     let before = row.clone();
-    let mut change = Change::new(tx, row, command, at);
+    let mut change = Change::new(tx, row, command, entry);
     let (mut row, events, answer, remember) = match perform(&mut change, op) {
         Ok(answer) => {
             let Made { tenant, events } = change.finish();

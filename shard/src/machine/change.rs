@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use conflux_common::{error::ApiError, ids::ConfigId, planted};
 use conflux_proto::{internal::FeedEvent, log::ShardCommand, quotas::effective, store, v1};
-use conflux_raft::{FatalError, Tx};
+use conflux_raft::{Entry, FatalError, Tx};
 
 use super::{
     audit::{self, Note},
@@ -35,15 +35,6 @@ pub(super) struct Change<'c, 'tx> {
     events: Vec<store::StoredEvent>,
     /// The same for the audit record.
     notes: Vec<Note>,
-}
-
-/// Under what an entry is applied, on every replica alike.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct At {
-    /// Group time.
-    pub now_ms: u64,
-    /// The replicated level.
-    pub level: u32,
 }
 
 /// What a change has made.
@@ -96,9 +87,9 @@ impl ScopeKind {
 
 impl<'c, 'tx> Change<'c, 'tx> {
     /// Begins a write to this tenant.
-    pub fn new(tx: &'c mut Tx<'tx>, tenant: store::Tenant, command: &'c ShardCommand, at: At) -> Self {
+    pub fn new(tx: &'c mut Tx<'tx>, tenant: store::Tenant, command: &'c ShardCommand, entry: &Entry<'_>) -> Self {
         let condition = Condition::of(command);
-        let At { now_ms, level } = at;
+        let (now_ms, level) = (entry.stamp_ms, entry.level);
         Self { tx, tenant, command, condition, now_ms, level, events: Vec::new(), notes: Vec::new() }
     }
 

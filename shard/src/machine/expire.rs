@@ -5,11 +5,9 @@ use conflux_proto::{
     log::{self, ShardCommand, TenantAnswer},
     store,
 };
-use conflux_raft::{FatalError, Tx};
+use conflux_raft::{Entry, FatalError, Tx};
 
-use super::{
-    change::At, delete_config::delete_versions, levels, lifecycle::rows_of, limits, notice::Notice, stop::Stop,
-};
+use super::{delete_config::delete_versions, levels, lifecycle::rows_of, limits, notice::Notice, stop::Stop};
 use crate::{
     query,
     store::{audit, event, idempotency, leftover, tenant},
@@ -21,22 +19,22 @@ pub(super) fn expire(
     tx: &mut Tx<'_>,
     command: &ShardCommand,
     op: &log::Expire,
-    at: At,
+    entry: &Entry<'_>,
 ) -> Result<(TenantAnswer, Vec<Notice>), Stop> {
     let mut row = query::check_owner(tx, TenantId(command.tenant_id), Epoch(command.epoch))?;
     let before = row.clone();
     let max = rows_of(op.max_rows);
     let mut left = max;
 
-    let expired = idempotency::expired(tx, row.id, row.forgotten_ms, at.now_ms, left)?;
+    let expired = idempotency::expired(tx, row.id, row.forgotten_ms, entry.stamp_ms, left)?;
     for (expires_ms, scope) in &expired {
         idempotency::delete(tx, row.id, *scope, *expires_ms);
         row.idempotency_records = row.idempotency_records.saturating_sub(1);
     }
-    if at.level >= levels::FORGOTTEN_MARK {
+    if entry.level >= levels::FORGOTTEN_MARK {
         // Others may expire in the same millisecond as the last of a full number.
         let full = expired.last().filter(|_| expired.len() == left);
-        row.forgotten_ms = full.map_or(at.now_ms, |(expires_ms, _)| expires_ms - 1);
+        row.forgotten_ms = full.map_or(entry.stamp_ms, |(expires_ms, _)| expires_ms - 1);
     }
     left -= expired.len();
     let beyond = (row.revision - row.event_floor).saturating_sub(limits::RETAINED_EVENTS);
